@@ -1,0 +1,1 @@
+"""What stores: the contract (`interface`) and its oracle (`memory`)."""

@@ -1,0 +1,215 @@
+"""The contract of an engine: small, synchronous, safe to call from many threads.
+
+Ownership: batches given to `append` are the engine's to keep; the caller must not change their buffers. What `scan` and
+`latest` return belongs to the caller and stays valid after later writes, deletes, compactions and `close()`
+(a reader works on the generation it started with).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from kymograph.model.matcher import Matcher
+from kymograph.model.schema import TableSchema
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Rows selected by a scan, as independent parts that may be read in parallel.
+
+    Each part is sorted by labels, then time, and yields its batches when called; a part may be called once. Together
+    the parts hold every selected row exactly once. Across parts nothing is ordered.
+
+    Attributes:
+        schema: Arrow schema of the batches: the asked columns in the asked order.
+        parts: each returns an iterator of record batches of `schema`.
+        rows: upper bound of the rows selected (exact when nothing had to be opened to know).
+    """
+
+    schema: pa.Schema
+    parts: Sequence[Callable[[], Iterator[pa.RecordBatch]]]
+    rows: int
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All parts, one after the other."""
+        for part in self.parts:
+            yield from part()
+
+    def table(self) -> pa.Table:
+        """Everything in memory; unordered across parts."""
+        return pa.Table.from_batches(list(self.batches()), self.schema)
+
+
+@dataclass(frozen=True)
+class TableStatistics:
+    """Numbers of one table. Times are int µs, None when it is empty; sizes are bytes.
+
+    `rows` counts each (series, time) once, as a scan would. `blocks` counts immutable files, `partitions` the time
+    slices that hold at least one row.
+    """
+
+    rows: int = 0
+    series: int = 0
+    oldest: int | None = None
+    newest: int | None = None
+    hot_rows: int = 0
+    hot_bytes: int = 0
+    sealed_bytes: int = 0
+    blocks: int = 0
+    partitions: int = 0
+
+
+@dataclass(frozen=True)
+class Victim:
+    """What a prune takes: one partition (or its oldest part) of one table. Range is [start, end) in µs."""
+
+    table: str
+    partition: int
+    start: int
+    end: int
+    rows: int
+    bytes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What a prune took, or with `dry_run` would take."""
+
+    victims: tuple[Victim, ...] = ()
+    dry_run: bool = False
+
+    @property
+    def rows(self) -> int:
+        return sum(v.rows for v in self.victims)
+
+    @property
+    def bytes(self) -> int:
+        return sum(v.bytes for v in self.victims)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that a check found wrong."""
+
+    table: str
+    place: str
+    problem: str
+    rows_lost: int | None = None
+    repaired: bool = False
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check looked at and found."""
+
+    blocks: int = 0
+    bytes: int = 0
+    damages: tuple[Damage, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What every engine does. Names of tables are given as text; unknown ones raise NotFound."""
+
+    def tables(self) -> Mapping[str, TableSchema]:
+        """The tables as of now, by name."""
+
+    def create_table(self, schema: TableSchema) -> None:
+        """Durable when it returns. Raises AlreadyExists unless an equal table is there already."""
+
+    def alter_table(self, schema: TableSchema) -> None:
+        """Replace a table's schema: fields may only be added, labels and partition never change."""
+
+    def drop_table(self, name: str) -> None:
+        """Forget the table and its rows; running scans finish."""
+
+    def append(self, table: str, batch: pa.RecordBatch) -> int:
+        """Store rows; durable (see StoreOptions.sync) and visible to new scans when it returns.
+
+        Args:
+            batch: exactly `TableSchema.arrow`, in any row order; made by `model.batch.conform`. A batch made for an
+                older schema of the table (fewer fields) is taken too.
+
+        Returns:
+            Rows accepted, duplicates included.
+
+        Raises:
+            DuplicateRows: policy "reject" and a (series, time) exists already or is twice in the batch; nothing is stored.
+            DiskFull, StorageError, ReadOnly, StoreClosed: nothing is stored.
+        """
+
+    def scan(
+        self,
+        table: str,
+        matchers: Sequence[Matcher] = (),
+        start: int | None = None,
+        end: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Scan:
+        """Rows with time in [start, end) whose labels satisfy every matcher; None leaves that side open.
+
+        Raises:
+            SchemaError: an unknown column, or a matcher on something that is no label.
+        """
+
+    def delete(
+        self, table: str, matchers: Sequence[Matcher] = (), start: int | None = None, end: int | None = None
+    ) -> int:
+        """Remove rows for good; durable when it returns. Returns how many."""
+
+    def latest(self, table: str, matchers: Sequence[Matcher] = ()) -> pa.Table:
+        """The newest row of every series, all columns, in no particular order. Kept, not searched for."""
+
+    def statistics(self, table: str) -> TableStatistics: ...
+
+    def register_series(self, name: str, labels: Sequence[Mapping[str, str]]) -> list[int]:
+        """Ids of the scalar series `name{labels}`, in order, made durable where new. Same labels, same id, always."""
+
+    def series(self) -> Mapping[int, tuple[str, Mapping[str, str]]]:
+        """Every registered series by id: (metric name, labels). A snapshot the caller must not change."""
+
+    def get_document(self, kind: str, key: str) -> Any:
+        """A small JSON value kept beside the tables (metric metadata, tokens, job history), or None."""
+
+    def put_document(self, kind: str, key: str, value: Any) -> None:
+        """Durable when it returns; None removes it."""
+
+    def documents(self, kind: str) -> Mapping[str, Any]:
+        """All documents of one kind by key."""
+
+    def close(self) -> None:
+        """Everything accepted is durable; every later call raises StoreClosed. May be called twice."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """An engine that enforces retention and a cap by itself."""
+
+    def prune(self, *, now: int, dry_run: bool = False) -> PruneReport:
+        """Apply age, byte and cap bounds as of `now` (µs)."""
+
+    def usage(self) -> int:
+        """Bytes on disk, everything counted."""
+
+
+@runtime_checkable
+class Maintained(Protocol):
+    """An engine with a hot log to seal and blocks to merge and verify."""
+
+    def seal(self, table: str | None = None) -> int:
+        """Turn the hot rows of one or all tables into blocks now. Returns rows sealed."""
+
+    def compact(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Merge small blocks until none is left to merge. Returns blocks removed net.
+
+        `progress(done, total)` counts blocks.
+        """
+
+    def check(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> CheckReport:
+        """Verify sizes, checksums and structure of everything stored; `repair` salvages undamaged rows."""

@@ -1,0 +1,1 @@
+"""Values without I/O or clock: time, labels, matchers, schemas, batches."""

@@ -1,0 +1,192 @@
+"""What a table is: its label columns, its typed fields and its policies."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from kymograph.errors import InvalidInput, SchemaError
+from kymograph.model.time import DAY, MINUTE, TIME, TIME_TYPE
+from kymograph.options import Retention, parse_duration
+
+Duplicates = Literal["overwrite", "ignore", "reject"]
+
+FIELD_TYPES: dict[str, pa.DataType] = {
+    **{f"int{n}": getattr(pa, f"int{n}")() for n in (8, 16, 32, 64)},
+    **{f"uint{n}": getattr(pa, f"uint{n}")() for n in (8, 16, 32, 64)},
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "string": pa.string(),
+}
+TYPE_NAMES = {kind: name for name, kind in FIELD_TYPES.items()}
+LABEL_TYPE = pa.dictionary(pa.int32(), pa.string())
+SAMPLES = "samples"
+SERIES_ID = "series_id"
+
+_TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,126}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """A table's columns and policies; immutable, so that a reader keeps the one it started with.
+
+    Columns are always in the order `time`, labels, fields.
+
+    Attributes:
+        name: letters, digits, `_`, `.`, `-`; at most 127; starts with a letter or `_`.
+        labels: string columns that identify a series (the table `samples` has the one int64 label
+            `series_id`).
+        fields: (name, Arrow type) pairs, all nullable.
+        duplicates: what happens to a second row of one (series, time).
+        partition: µs of one partition, aligned to the epoch.
+        retention: what bounds the table beside the store-wide bounds.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    fields: tuple[tuple[str, pa.DataType], ...]
+    duplicates: Duplicates = "overwrite"
+    partition: int = DAY
+    retention: Retention = Retention()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _TABLE_NAME.fullmatch(self.name):
+            raise SchemaError(
+                f"{self.name!r} is not a table name",
+                hint="letters, digits, _ . and -, starting with a letter or _, at most 127",
+            )
+        names = [*self.labels, *(name for name, _ in self.fields)]
+        for name in names:
+            if not isinstance(name, str) or not name or len(name) > 255 or "\0" in name:
+                raise SchemaError(f"table {self.name}: {name!r} is not a column name")
+            if name == TIME:
+                raise SchemaError(f"table {self.name}: time is always there, do not declare it")
+        if len(set(names)) != len(names):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            raise SchemaError(f"table {self.name}: column {twice[0]!r} is there twice")
+        for name, kind in self.fields:
+            if kind not in TYPE_NAMES:
+                raise SchemaError(
+                    f"table {self.name}: field {name} cannot be {kind}",
+                    hint="one of " + ", ".join(FIELD_TYPES),
+                )
+        if self.duplicates not in ("overwrite", "ignore", "reject"):
+            raise SchemaError(
+                f"table {self.name}: duplicates must be overwrite, ignore or reject, not {self.duplicates!r}"
+            )
+        if self.partition < MINUTE:
+            raise SchemaError(f"table {self.name}: a partition is at least 1m")
+
+    @cached_property
+    def arrow(self) -> pa.Schema:
+        """The canonical Arrow schema: time, labels (dictionary of string), fields."""
+        label = pa.int64() if self.name == SAMPLES else LABEL_TYPE
+        return pa.schema(
+            [
+                pa.field(TIME, TIME_TYPE, nullable=False),
+                *(pa.field(name, label) for name in self.labels),
+                *(pa.field(name, kind) for name, kind in self.fields),
+            ]
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (TIME, *self.labels, *(name for name, _ in self.fields))
+
+    def partition_of(self, micros: int) -> int:
+        """Start of the partition a time falls into, µs."""
+        return micros // self.partition * self.partition
+
+    def extended(self, fields: Iterable[tuple[str, pa.DataType]]) -> TableSchema:
+        """This schema with more fields at the end."""
+        return replace(self, fields=(*self.fields, *fields))
+
+    def to_json(self) -> str:
+        """One line of JSON that `from_json` reads; the form kept in catalogs and block metadata."""
+        return json.dumps(
+            {
+                "name": self.name,
+                "labels": list(self.labels),
+                "fields": [[name, TYPE_NAMES[kind]] for name, kind in self.fields],
+                "duplicates": self.duplicates,
+                "partition": self.partition,
+                "retention": {
+                    "age": self.retention.age_micros,
+                    "bytes": self.retention.max_bytes,
+                },
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> TableSchema:
+        raw = json.loads(text)
+        return cls(
+            name=raw["name"],
+            labels=tuple(raw["labels"]),
+            fields=tuple((name, FIELD_TYPES[kind]) for name, kind in raw["fields"]),
+            duplicates=raw["duplicates"],
+            partition=raw["partition"],
+            retention=Retention(**raw["retention"]),
+        )
+
+
+SAMPLES_SCHEMA = TableSchema(SAMPLES, (SERIES_ID,), (("value", pa.float64()),))
+
+
+def table_schema(
+    name: str,
+    labels: Iterable[str] = (),
+    fields: Mapping[str, str | pa.DataType] | None = None,
+    duplicates: Duplicates = "overwrite",
+    partition: str | int = "1d",
+    retention: Retention | None = None,
+) -> TableSchema:
+    """A schema from what users write: type names as text, durations as text.
+
+    Raises:
+        SchemaError: a name, type or policy that is none.
+        InvalidInput: a duration that is none.
+    """
+    if isinstance(labels, str):
+        raise SchemaError(f"table {name}: labels must be a list of names, not {labels!r}")
+    typed = []
+    for field, kind in (fields or {}).items():
+        if isinstance(kind, str):
+            if kind not in FIELD_TYPES:
+                raise SchemaError(
+                    f"table {name}: field {field} cannot be {kind!r}",
+                    hint="one of " + ", ".join(FIELD_TYPES),
+                )
+            kind = FIELD_TYPES[kind]
+        typed.append((field, kind))
+    if retention is not None and not isinstance(retention, Retention):
+        raise InvalidInput(f"retention must be kymograph.Retention, not {retention!r}")
+    return TableSchema(
+        name, tuple(labels), tuple(typed), duplicates, parse_duration(partition), retention or Retention()
+    )
+
+
+def field_type(kind: pa.DataType) -> pa.DataType | None:
+    """The field type that holds an Arrow type exactly, or None where there is none."""
+    if kind in TYPE_NAMES:
+        return kind
+    types = pa.types
+    if types.is_dictionary(kind):
+        return field_type(kind.value_type)
+    if types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    if types.is_float16(kind):
+        return pa.float32()
+    return None
+
+
+def type_name(kind: Any) -> str:
+    """How messages call an Arrow type."""
+    return TYPE_NAMES.get(kind, str(kind))
