@@ -1,0 +1,321 @@
+"""The oracle: an engine of plain dictionaries, naive and obviously right, that every other engine is compared to."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from kymograph.engine.interface import PruneReport, Scan, TableStatistics, Victim
+from kymograph.errors import AlreadyExists, DuplicateRows, NotFound, ReadOnly, SchemaError, StoreClosed
+from kymograph.model.matcher import Matcher
+from kymograph.model.schema import TableSchema
+from kymograph.model.time import TIME, TIME_TYPE
+from kymograph.options import StoreOptions
+
+Labels = tuple[str | int | None, ...]
+Key = tuple[Labels, int]
+Row = tuple[Any, ...]
+
+# Python floats would quieten a signalling float32 NaN, so floats are kept as the integers of their bits
+_BITS = {pa.float32(): pa.uint32(), pa.float64(): pa.uint64()}
+
+
+@dataclass
+class _Table:
+    schema: TableSchema
+    # a row is its field values; one that was written under an older schema is shorter than the fields
+    rows: dict[Key, Row] = field(default_factory=dict)
+
+
+class MemoryEngine:
+    """Everything in memory, under one lock; nothing outlives the process.
+
+    Satisfies `engine.interface.Engine` and `Bounded`. It has no blocks: all rows count as hot, and the bytes it states
+    are 8 for the time, each label and each field of a row, plus the UTF-8 length of texts.
+
+    Args:
+        options: `cap`, `age` and `read_only` apply; the rest concerns folders.
+    """
+
+    def __init__(self, options: StoreOptions | None = None) -> None:
+        self._options = options or StoreOptions()
+        self._lock = threading.RLock()
+        self._tables: dict[str, _Table] = {}
+        self._ids: dict[tuple[str, frozenset[tuple[str, str]]], int] = {}
+        self._series: dict[int, tuple[str, Mapping[str, str]]] = {}
+        self._documents: dict[str, dict[str, str]] = {}
+        self._closed = False
+
+    def tables(self) -> Mapping[str, TableSchema]:
+        with self._lock:
+            self._check_open()
+            return {name: table.schema for name, table in self._tables.items()}
+
+    def create_table(self, schema: TableSchema) -> None:
+        with self._lock:
+            self._check_writable()
+            there = self._tables.get(schema.name)
+            if there is None:
+                self._tables[schema.name] = _Table(schema)
+            elif there.schema != schema:
+                raise AlreadyExists(f"table {schema.name} is there already, with another schema")
+
+    def alter_table(self, schema: TableSchema) -> None:
+        with self._lock:
+            self._check_writable()
+            table = self._table(schema.name)
+            old = table.schema
+            if schema.labels != old.labels or schema.partition != old.partition:
+                raise SchemaError(f"table {schema.name}: labels and partition cannot change")
+            if schema.fields[: len(old.fields)] != old.fields:
+                raise SchemaError(f"table {schema.name}: fields can only be added, after the present ones")
+            table.schema = schema
+
+    def drop_table(self, name: str) -> None:
+        with self._lock:
+            self._check_writable()
+            self._table(name)
+            del self._tables[name]
+
+    def append(self, table: str, batch: pa.RecordBatch) -> int:
+        with self._lock:
+            self._check_writable()
+            target = self._table(table)
+            pairs = list(_rows_of(target.schema, batch))
+            policy = target.schema.duplicates
+            if policy == "reject":
+                seen: set[Key] = set()
+                for key, _ in pairs:
+                    if key in target.rows or key in seen:
+                        raise DuplicateRows(f"table {table}: series {key[0]} has a row at {key[1]} µs already")
+                    seen.add(key)
+            for key, row in pairs:
+                if policy == "ignore" and key in target.rows:
+                    continue
+                target.rows[key] = row
+            return len(pairs)
+
+    def scan(
+        self,
+        table: str,
+        matchers: Sequence[Matcher] = (),
+        start: int | None = None,
+        end: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Scan:
+        with self._lock:
+            self._check_open()
+            target = self._table(table)
+            names = target.schema.columns if columns is None else tuple(columns)
+            unknown = [name for name in names if name not in target.schema.columns]
+            if unknown:
+                raise SchemaError(f"table {table}: there is no column {unknown[0]!r}")
+            keys = sorted(_selected(target, matchers, start, end), key=_order)
+            batch = _batch(target.schema, [(key, target.rows[key]) for key in keys]).select(names)
+        parts: list[Callable[[], Iterator[pa.RecordBatch]]] = [lambda: iter([batch])] if keys else []
+        return Scan(batch.schema, parts, len(keys))
+
+    def delete(
+        self, table: str, matchers: Sequence[Matcher] = (), start: int | None = None, end: int | None = None
+    ) -> int:
+        with self._lock:
+            self._check_writable()
+            target = self._table(table)
+            keys = _selected(target, matchers, start, end)
+            for key in keys:
+                del target.rows[key]
+            return len(keys)
+
+    def latest(self, table: str, matchers: Sequence[Matcher] = ()) -> pa.Table:
+        with self._lock:
+            self._check_open()
+            target = self._table(table)
+            newest: dict[Labels, int] = {}
+            for labels, time in _selected(target, matchers, None, None):
+                newest[labels] = max(time, newest.get(labels, time))
+            pairs = [(key, target.rows[key]) for key in newest.items()]
+            return pa.Table.from_batches([_batch(target.schema, pairs)])
+
+    def statistics(self, table: str) -> TableStatistics:
+        with self._lock:
+            self._check_open()
+            target = self._table(table)
+            times = [time for _, time in target.rows]
+            return TableStatistics(
+                rows=len(times),
+                series=len({labels for labels, _ in target.rows}),
+                oldest=min(times, default=None),
+                newest=max(times, default=None),
+                hot_rows=len(times),
+                hot_bytes=sum(_size(key, row) for key, row in target.rows.items()),
+                partitions=len({target.schema.partition_of(time) for time in times}),
+            )
+
+    def register_series(self, name: str, labels: Sequence[Mapping[str, str]]) -> list[int]:
+        with self._lock:
+            self._check_writable()
+            return [self._series_id(name, dict(one)) for one in labels]
+
+    def _series_id(self, name: str, labels: dict[str, str]) -> int:
+        identity = (name, frozenset(labels.items()))
+        number = self._ids.get(identity)
+        if number is None:
+            number = self._ids[identity] = len(self._ids) + 1
+            self._series[number] = (name, labels)
+        return number
+
+    def series(self) -> Mapping[int, tuple[str, Mapping[str, str]]]:
+        with self._lock:
+            self._check_open()
+            return dict(self._series)
+
+    def get_document(self, kind: str, key: str) -> Any:
+        return self.documents(kind).get(key)
+
+    def put_document(self, kind: str, key: str, value: Any) -> None:
+        with self._lock:
+            self._check_writable()
+            if value is None:
+                self._documents.get(kind, {}).pop(key, None)
+            else:
+                self._documents.setdefault(kind, {})[key] = json.dumps(value)
+
+    def documents(self, kind: str) -> Mapping[str, Any]:
+        with self._lock:
+            self._check_open()
+            return {key: json.loads(text) for key, text in self._documents.get(kind, {}).items()}
+
+    def prune(self, *, now: int, dry_run: bool = False) -> PruneReport:
+        """Apply age bounds to the microsecond, then byte bounds and the cap by whole partitions, oldest first."""
+        with self._lock:
+            if dry_run:
+                self._check_open()
+            else:
+                self._check_writable()
+            kept = {name: dict(table.rows) for name, table in self._tables.items()}
+            victims = [victim for name, rows in kept.items() for victim in self._prune_age(name, rows, now)]
+            for name, rows in kept.items():
+                victims += self._prune_bytes({name: rows}, self._tables[name].schema.retention.max_bytes, "bytes")
+            victims += self._prune_bytes(kept, self._options.cap, "cap")
+            if not dry_run:
+                for name, rows in kept.items():
+                    self._tables[name].rows = rows
+            return PruneReport(tuple(victims), dry_run)
+
+    def _prune_age(self, name: str, rows: dict[Key, Row], now: int) -> list[Victim]:
+        schema = self._tables[name].schema
+        own = schema.retention.age_micros
+        age = self._options.age if own is None else own
+        if age is None:
+            return []
+        old = [key for key in rows if key[1] < now - age]
+        return [
+            _take(schema, rows, [key for key in old if schema.partition_of(key[1]) == partition], "age")
+            for partition in sorted({schema.partition_of(time) for _, time in old})
+        ]
+
+    def _prune_bytes(self, kept: dict[str, dict[Key, Row]], bound: int | None, reason: str) -> list[Victim]:
+        victims: list[Victim] = []
+        while bound is not None and sum(_size(k, r) for rows in kept.values() for k, r in rows.items()) > bound:
+            schemas = {name: self._tables[name].schema for name in kept}
+            partition, name = min((schemas[n].partition_of(k[1]), n) for n, rows in kept.items() for k in rows)
+            keys = [key for key in kept[name] if schemas[name].partition_of(key[1]) == partition]
+            victims.append(_take(schemas[name], kept[name], keys, reason))
+        return victims
+
+    def usage(self) -> int:
+        """Bytes of all rows, as `statistics` states them; nothing is on disk."""
+        with self._lock:
+            self._check_open()
+            return sum(_size(key, row) for table in self._tables.values() for key, row in table.rows.items())
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+
+    def _table(self, name: str) -> _Table:
+        if name not in self._tables:
+            raise NotFound(f"there is no table {name}")
+        return self._tables[name]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed("the store is closed", hint="connect again")
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self._options.read_only:
+            raise ReadOnly("the store was opened read-only")
+
+
+def _rows_of(schema: TableSchema, batch: pa.RecordBatch) -> Iterator[tuple[Key, Row]]:
+    expected = list(schema.arrow)[: batch.num_columns]
+    given = [(column.name, column.type) for column in batch.schema]
+    if given != [(column.name, column.type) for column in expected] or len(given) <= len(schema.labels):
+        raise SchemaError(f"table {schema.name}: a batch of {batch.schema} does not fit {schema.arrow}")
+    times = batch.column(0).view(pa.int64()).to_pylist()
+    rest = [_values(column) for column in batch.columns[1:]]
+    count = len(schema.labels)
+    for row, time in enumerate(times):
+        values = tuple(column[row] for column in rest)
+        yield (values[:count], time), values[count:]
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    values: list[Any] = column.view(_BITS.get(column.type, column.type)).to_pylist()
+    return values
+
+
+def _batch(schema: TableSchema, pairs: Sequence[tuple[Key, Row]]) -> pa.RecordBatch:
+    count = len(schema.labels)
+    arrays = []
+    for place, column in enumerate(schema.arrow):
+        if column.name == TIME:
+            arrays.append(pa.array([time for (_, time), _ in pairs], pa.int64()).view(TIME_TYPE))
+        elif place <= count:
+            arrays.append(pa.array([labels[place - 1] for (labels, _), _ in pairs], column.type))
+        else:
+            at = place - count - 1
+            values = [row[at] if at < len(row) else None for _, row in pairs]
+            arrays.append(pa.array(values, _BITS.get(column.type, column.type)).view(column.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
+
+
+def _selected(table: _Table, matchers: Sequence[Matcher], start: int | None, end: int | None) -> list[Key]:
+    labels = table.schema.labels
+    unknown = [matcher.label for matcher in matchers if matcher.label not in labels]
+    if unknown:
+        raise SchemaError(f"table {table.schema.name}: {unknown[0]!r} is no label", hint="labels: " + ", ".join(labels))
+    return [
+        (values, time)
+        for values, time in table.rows
+        if (start is None or time >= start)
+        and (end is None or time < end)
+        and all(matcher.matches(values[labels.index(matcher.label)]) for matcher in matchers)
+    ]
+
+
+def _order(key: Key) -> tuple[Any, ...]:
+    labels, time = key
+    return (*((value is not None, value) if value is not None else (False,) for value in labels), time)
+
+
+def _size(key: Key, row: Row) -> int:
+    texts = [value for value in (*key[0], *row) if isinstance(value, str)]
+    return 8 * (1 + len(key[0]) + len(row)) + sum(len(text.encode()) for text in texts)
+
+
+def _take(schema: TableSchema, rows: dict[Key, Row], keys: Sequence[Key], reason: str) -> Victim:
+    size = sum(_size(key, rows[key]) for key in keys)
+    times = [time for _, time in keys]
+    for key in keys:
+        del rows[key]
+    partition = schema.partition_of(times[0])
+    return Victim(schema.name, partition, min(times), max(times) + 1, len(keys), size, reason)
