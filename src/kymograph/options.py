@@ -73,8 +73,8 @@ class Retention:
     """What bounds a table. None in a field: not bounded that way.
 
     Attributes:
-        age: rows whose time is further than this before now go; duration text or int µs.
-        bytes: the table's sealed bytes stay below this; size text or int bytes.
+        age: rows whose time is further than this before now go; duration text or timedelta, kept as int µs.
+        bytes: the table's sealed bytes stay below this; size text, kept as int bytes.
     """
 
     age: str | timedelta | int | None = None
@@ -83,8 +83,13 @@ class Retention:
     def __post_init__(self) -> None:
         for name, parse in (("age", parse_duration), ("bytes", parse_size)):
             value = getattr(self, name)
-            if value is not None and parse(value) <= 0:
+            if value is None:
+                continue
+            number = parse(value)
+            if number <= 0:
                 raise InvalidInput(f"retention {name} must be positive, not {value!r}")
+            # "90d" and its number of µs are one bound: schemas that went through a catalog compare equal
+            object.__setattr__(self, name, number)
 
     @property
     def age_micros(self) -> int | None:

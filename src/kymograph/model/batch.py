@@ -16,6 +16,10 @@ from kymograph.model.time import TIME, time_array
 _HINT = "give a pyarrow Table or RecordBatch, a pandas or Polars frame, or a dict of columns"
 
 
+# how Arrow says that values have no column type; lone surrogates have no UTF-8
+_REFUSED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError)
+
+
 def to_table(data: Any) -> pa.Table:
     """An Arrow table of whatever holds columns, without copying where it already is Arrow.
 
@@ -34,7 +38,7 @@ def to_table(data: Any) -> pa.Table:
     elif isinstance(data, Mapping):
         table = _from_columns(data)
     elif type(data).__module__.partition(".")[0] == "pandas":
-        table = pa.Table.from_pandas(data, preserve_index=False)
+        table = _from_pandas(data)
     elif hasattr(data, "__arrow_c_stream__"):
         table = pa.table(data)
     else:
@@ -43,6 +47,13 @@ def to_table(data: Any) -> pa.Table:
     if len(set(names)) != len(names):
         raise SchemaError(f"column {next(n for n in names if names.count(n) > 1)!r} is there twice")
     return table
+
+
+def _from_pandas(frame: Any) -> pa.Table:
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (*_REFUSED, ValueError) as problem:
+        raise SchemaError(f"cannot read the pandas frame: {problem}") from None
 
 
 def _from_columns(data: Mapping[Any, Any]) -> pa.Table:
@@ -55,15 +66,19 @@ def _from_columns(data: Mapping[Any, Any]) -> pa.Table:
         column = values if _is_column(values) else [values] * rows
         try:
             arrays[name] = time_array(column) if name == TIME else _array(column)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as e:
+        except _REFUSED as e:
             raise SchemaError(f"column {name!r}: {e}") from None
     if not all(isinstance(name, str) for name in arrays):
         raise SchemaError(f"column names must be text, not {list(arrays)!r}")
-    return pa.table(arrays)
+    try:
+        return pa.table(arrays)
+    except UnicodeEncodeError as problem:
+        raise SchemaError(f"a column name has no UTF-8: {problem}") from None
 
 
 def _is_column(values: Any) -> bool:
-    return hasattr(values, "__len__") and not isinstance(values, (str, bytes, Mapping))
+    sized = hasattr(values, "__len__") and getattr(values, "ndim", 1) > 0
+    return sized and not isinstance(values, (str, bytes, Mapping))
 
 
 def _array(column: Any) -> Any:

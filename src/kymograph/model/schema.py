@@ -30,6 +30,8 @@ LABEL_TYPE = pa.dictionary(pa.int32(), pa.string())
 SAMPLES = "samples"
 SERIES_ID = "series_id"
 
+# NUL ends a name in C, and lone surrogates have no UTF-8
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,126}", re.ASCII)
 
 
@@ -64,7 +66,7 @@ class TableSchema:
             )
         names = [*self.labels, *(name for name, _ in self.fields)]
         for name in names:
-            if not isinstance(name, str) or not name or len(name) > 255 or "\0" in name:
+            if not isinstance(name, str) or not name or len(name) > 255 or _UNSTORABLE.search(name):
                 raise SchemaError(f"table {self.name}: {name!r} is not a column name")
             if name == TIME:
                 raise SchemaError(f"table {self.name}: time is always there, do not declare it")

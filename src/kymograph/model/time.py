@@ -22,6 +22,10 @@ DAY = 24 * HOUR
 MIN_TIME = -(2**62)
 MAX_TIME = 2**62
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+# what Arrow reads from NumPy as it is; the other units go through `to_micros`, one by one
+_NUMPY_TIMES = {
+    np.dtype(name) for name in ("int32", "int64", "uint32", "uint64", "M8[s]", "M8[ms]", "M8[us]", "M8[ns]")
+}
 _HINT = "give int microseconds, a datetime, ISO 8601 text, or an Arrow/NumPy/pandas timestamp"
 
 
@@ -34,7 +38,7 @@ def to_micros(value: Any) -> int:
     Raises:
         TimeError: anything else, NaT, or beyond ±2**62 µs.
     """
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.timedelta64)):  # NumPy counts a timedelta among its integers
         raise TimeError(f"{value!r} is not a time", hint=_HINT)
     if isinstance(value, (int, np.integer)):
         micros = int(value)
@@ -51,7 +55,8 @@ def to_micros(value: Any) -> int:
     elif isinstance(value, str):
         micros = _from_text(value)
     elif isinstance(value, pa.Scalar) and value.is_valid:
-        return int(time_array(pa.array([value.as_py()], value.type)).cast(pa.int64())[0].as_py())
+        # not as_py(): it needs pandas for nanoseconds and ends at the year 9999
+        return int(micros_of(time_array(pa.repeat(value, 1)))[0])
     else:
         raise TimeError(f"{value!r} is not a time", hint=_HINT)
     if not MIN_TIME <= micros <= MAX_TIME:
@@ -62,7 +67,12 @@ def to_micros(value: Any) -> int:
 def _from_numpy(value: np.datetime64) -> int:
     if np.isnat(value):
         raise TimeError("NaT is not a time", hint=_HINT)
-    return int(value.astype("datetime64[us]").astype(np.int64))
+    micros = value.astype("datetime64[us]")
+    # NumPy wraps around silently where a coarse unit reaches further than int64 µs
+    coarse = np.datetime_data(value.dtype)[0] not in ("ns", "ps", "fs", "as")
+    if coarse and micros.astype(value.dtype).astype(np.int64) != value.astype(np.int64):
+        raise TimeError(f"the time {value!r} is out of range", hint="within ±2**62 µs of 1970")
+    return int(micros.astype(np.int64))
 
 
 def _from_text(text: str) -> int:
@@ -86,6 +96,8 @@ def time_array(values: Any) -> pa.Array:
         TimeError: another type, a null (names the row), or a value out of range.
     """
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype in _NUMPY_TIMES:
+        array = pa.array(array)
     if not isinstance(array, pa.Array):
         array = pa.array([to_micros(v) for v in array], pa.int64())
     if pa.types.is_dictionary(array.type):
