@@ -1,1 +1,1 @@
-"""collect"""
+"""What records: collectors (host, NVIDIA, scrape, simulated), and the supervisor that runs them."""
