@@ -1,1 +1,1 @@
-"""store"""
+"""What users hold: tables, metrics, jobs, reports, export and import."""

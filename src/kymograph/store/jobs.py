@@ -1,0 +1,119 @@
+"""The background thread that runs a store's recurring jobs and keeps their history."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time as clock
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kymograph.engine.interface import Engine
+from kymograph.errors import KymographError, StoreClosed
+
+DOCUMENT = "job"
+KEPT = 100
+# a process that is restarted more often than the pause must still get its jobs done
+_FIRST_AFTER = 30 * 10**6
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something to run again and again.
+
+    Attributes:
+        name: what the history calls it.
+        every: pause between two runs, µs.
+        run: does it and returns one line that says what was done.
+    """
+
+    name: str
+    every: int
+    run: Callable[[], str]
+
+
+class Jobs:
+    """Runs jobs one after the other in one daemon thread; the last `KEPT` runs stay as documents of the engine."""
+
+    def __init__(self, engine: Engine, jobs: Sequence[Job]) -> None:
+        self._engine = engine
+        self._jobs = jobs
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._failures: dict[str, str] = {}
+        self._due = {job.name: _now() + min(job.every, _FIRST_AFTER) for job in jobs}
+        self._keys: deque[str] | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin; the first run of each job comes after its pause, or 30 s when that is longer."""
+        if self._jobs and self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="kymograph-jobs", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Wait for the run in progress and end; no job starts after this returns. May be called twice."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def next_run(self, name: str) -> int | None:
+        """When a job is due, µs; None when it is not run here."""
+        with self._lock:
+            return self._due.get(name) if self._thread is not None else None
+
+    def failure(self) -> str | None:
+        """What the last run of some job died of; None when all went well."""
+        with self._lock:
+            return next(iter(self._failures.values()), None)
+
+    def history(self) -> list[dict[str, Any]]:
+        """The runs kept, oldest first: job, started and finished (µs), ok, detail."""
+        documents = self._engine.documents(DOCUMENT)
+        return [documents[key] for key in sorted(documents)]
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            with self._lock:
+                job = min(self._jobs, key=lambda job: self._due[job.name])
+                pause = self._due[job.name] - _now()
+            # at most a minute, so that a clock that is set back cannot put a job off for long
+            if pause > 0 and self._stop.wait(min(pause / 1e6, 60.0)):
+                return
+            if _now() >= self._due[job.name]:
+                self._run(job)
+
+    def _run(self, job: Job) -> None:
+        started = _now()
+        try:
+            detail, ok = job.run(), True
+        except StoreClosed:
+            return
+        except KymographError as problem:
+            detail, ok = str(problem), False
+        except Exception as problem:  # whatever it is, the thread goes on and the history names it
+            detail, ok = f"{type(problem).__name__}: {problem}", False
+        with self._lock:
+            if ok:
+                self._failures.pop(job.name, None)
+            else:
+                self._failures[job.name] = f"job {job.name}: {detail}"
+            self._due[job.name] = _now() + job.every
+        entry = {"job": job.name, "started": started, "finished": _now(), "ok": ok, "detail": detail}
+        # a full disk must not end the thread: the next run is tried and reported all the same
+        with contextlib.suppress(KymographError):
+            self._keep(f"{started:020d} {job.name}", entry)
+
+    def _keep(self, key: str, entry: dict[str, Any]) -> None:
+        if self._keys is None:
+            self._keys = deque(sorted(self._engine.documents(DOCUMENT)))
+        self._engine.put_document(DOCUMENT, key, entry)
+        self._keys.append(key)
+        while len(self._keys) > KEPT:
+            self._engine.put_document(DOCUMENT, self._keys.popleft(), None)
+
+
+def _now() -> int:
+    return clock.time_ns() // 1000

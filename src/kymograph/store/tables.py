@@ -1,0 +1,125 @@
+"""The write path of tables: create on first write, extend when a column is new, conform exactly, append."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kymograph.engine.interface import Engine
+from kymograph.errors import InvalidInput, NotFound, SchemaError
+from kymograph.model.batch import conform, infer_schema, new_fields, to_table
+from kymograph.model.schema import SAMPLES, SERIES_ID, TableSchema
+from kymograph.options import Retention
+
+# names that SQL gives to the scalar series
+RESERVED = (SAMPLES, "metrics")
+STEP_BYTES = 64 * 10**6
+_ATTEMPTS = 8
+
+
+class Tables:
+    """Creates, extends and fills the tables of one engine; one lock per store orders schema changes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._schema_lock = threading.Lock()
+
+    def create(self, schema: TableSchema) -> TableSchema:
+        """See `Store.create_table`."""
+        if schema.name in RESERVED:
+            raise SchemaError(
+                f"the name {schema.name} is taken", hint="scalar series are written with gauge and counter"
+            )
+        with self._schema_lock:
+            self._engine.create_table(schema)
+        return schema
+
+    def set_retention(self, name: str, retention: Retention | None) -> None:
+        """See `Store.set_retention`."""
+        if retention is not None and not isinstance(retention, Retention):
+            raise InvalidInput(f"retention must be kymograph.Retention, not {retention!r}")
+        with self._schema_lock:
+            schema = self._schema(name)
+            self._engine.alter_table(replace(schema, retention=retention or Retention()))
+
+    def write(self, name: str, data: Any) -> int:
+        """See `Store.write`."""
+        if isinstance(data, pa.RecordBatchReader):
+            return sum(self._write(name, pa.Table.from_batches([batch])) for batch in data)
+        return self._write(name, to_table(data))
+
+    def _write(self, name: str, table: pa.Table) -> int:
+        if name in RESERVED:
+            _check_samples(self._engine, name, table)
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._append(name, table)
+            except NotFound:  # dropped by someone else between our look and our append
+                continue
+        raise NotFound(f"table {name} is dropped again and again while it is written to")
+
+    def _append(self, name: str, table: pa.Table) -> int:
+        there = self._engine.tables().get(name)
+        wanted = _wanted(there, name, table)
+        # conform first, so that rows that do not fit leave no table and no column behind
+        batch = conform(table, wanted)
+        if wanted is not there:
+            committed = self._publish(name, table)
+            if committed != wanted:
+                batch = conform(table, committed)
+            wanted = committed
+        if batch.num_rows == 0:
+            return 0
+        return sum(self._engine.append(name, step) for step in _steps(batch, wanted))
+
+    def _publish(self, name: str, table: pa.Table) -> TableSchema:
+        with self._schema_lock:
+            there = self._engine.tables().get(name)
+            wanted = _wanted(there, name, table)
+            if there is None:
+                self._engine.create_table(wanted)
+            elif wanted is not there:
+                self._engine.alter_table(wanted)
+            return wanted
+
+    def _schema(self, name: str) -> TableSchema:
+        schema = self._engine.tables().get(name)
+        if schema is None:
+            raise NotFound(f"there is no table {name}")
+        return schema
+
+
+def _wanted(there: TableSchema | None, name: str, table: pa.Table) -> TableSchema:
+    """The schema that takes `table`: the very object `there` when nothing has to change."""
+    if there is None:
+        untyped = [column.name for column in table.schema if pa.types.is_null(column.type) and column.name != "time"]
+        return infer_schema(name, table.drop_columns(untyped) if untyped else table)
+    fresh = new_fields(there, table)
+    return there.extended(fresh) if fresh else there
+
+
+def _steps(batch: pa.RecordBatch, schema: TableSchema) -> Iterator[pa.RecordBatch]:
+    """The batch in slices that no engine chokes on; whole where a duplicate must undo all of it."""
+    if batch.nbytes <= STEP_BYTES or schema.duplicates == "reject":
+        yield batch
+        return
+    rows = max(1, batch.num_rows * STEP_BYTES // batch.nbytes)
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
+
+
+def _check_samples(engine: Engine, name: str, table: pa.Table) -> None:
+    """Rows of `samples` (an import of an export) are taken when every series is registered here."""
+    hint = "scalar series are written with gauge, counter and record"
+    if name != SAMPLES or SERIES_ID not in table.column_names or not pa.types.is_integer(table[SERIES_ID].type):
+        raise InvalidInput(f"the name {name} is taken by the scalar series", hint=hint)
+    known = np.fromiter(engine.series(), np.int64)
+    ids = table[SERIES_ID].unique().to_numpy()
+    unknown = ids[~np.isin(ids, known)]
+    if table[SERIES_ID].null_count or len(unknown):
+        raise InvalidInput(f"table {name}: series_id {unknown[:1]} is not registered", hint=hint)
