@@ -160,7 +160,10 @@ def _ranks(column: pa.ChunkedArray) -> _Ints:
     if not pa.types.is_dictionary(column.type):
         # series_id: ids count from 1
         return np.asarray(pc.fill_null(column, -1).to_numpy(), np.int64)
-    values = column.unify_dictionaries().combine_chunks()
+    try:
+        values = column.unify_dictionaries().combine_chunks()
+    except pa.ArrowInvalid:  # a dictionary that holds null itself cannot be unified
+        values = column.cast(pa.string()).dictionary_encode().combine_chunks()
     # a dictionary may hold a value twice, or null
     distinct = values.dictionary.dictionary_encode()
     by_distinct = np.empty(len(distinct.dictionary) + 1, np.int64)
