@@ -1,0 +1,1 @@
+"""Seeded reference data, as Arrow batches: the same arguments give the same bytes."""
