@@ -154,7 +154,8 @@ class Fleet:
     def _memory(self, loads: Loads) -> Ints:
         """MiB in use: constant during a job after a short ramp while it loads."""
         ramp = np.minimum(loads.age + 1, 4) / 4
-        return self._base_mib + (loads.memory_mib * ramp).astype(np.int64)
+        ramped: Ints = (loads.memory_mib * ramp).astype(np.int64)
+        return self._base_mib + ramped
 
     def _transfer(self, loads: Loads, activity: Floats, share: float) -> Ints:
         """Bytes per second over PCIe, in whole kB as the driver samples them."""

@@ -14,8 +14,8 @@ import numpy as np
 START = 1_772_409_600_000_000  # 2026-03-02T00:00:00Z in µs
 INTERVAL = 1_000_000
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Times = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, Any]
+Times = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

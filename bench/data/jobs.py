@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Ints = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, Any]
+Ints = np.ndarray[Any, Any]
 
 IDLE, TRAINING, INFERENCE, INTERACTIVE = range(4)
 # median length in steps of 10 s, and the spread of its logarithm
@@ -58,7 +58,7 @@ class Jobs:
     def _job(self, kind: int) -> dict[str, float]:
         rng = self._rng
         median, spread = _LENGTH[kind]
-        job = {"kind": kind, "length": max(6, int(median * np.exp(spread * rng.standard_normal())))}
+        job: dict[str, float] = {"kind": kind, "length": max(6, int(median * np.exp(spread * rng.standard_normal())))}
         low, high, unrest = {
             IDLE: (0.0, 0.0, 0.0),
             TRAINING: (0.55, 0.9, 0.02),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +43,7 @@ def batches(hosts: int = 400, steps: int = 8640, seed: int = 1) -> Iterator[pa.R
     rng = np.random.default_rng(seed)
     tags = {tag: rng.integers(0, len(values), hosts).astype(np.int32) for tag, values in _TAGS.items()}
     names = pa.array([f"host_{i}" for i in range(hosts)])
-    state = rng.uniform(0, 100, (hosts, len(FIELDS)))
+    state: np.ndarray[Any, Any] = rng.uniform(0, 100, (hosts, len(FIELDS)))
     together = max(1, BATCH // hosts)
     for first in range(0, steps, together):
         count = min(together, steps - first)
