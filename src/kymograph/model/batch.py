@@ -89,7 +89,10 @@ def _array(column: Any) -> Any:
             raise SchemaError(f"a column is one-dimensional, not of shape {column.shape}")
         # NaN stays NaN: only pandas objects mean "missing" by it
         return pa.array(column, from_pandas=False)
-    return pa.array(column)
+    try:
+        return pa.array(column)
+    except OverflowError:  # Arrow guesses int64 for Python ints; the upper half of uint64 has to be named
+        return pa.array(column, pa.uint64())
 
 
 def infer_schema(name: str, table: pa.Table) -> TableSchema:

@@ -194,6 +194,13 @@ def test_a_scalar_stands_for_every_row() -> None:
     assert to_table({"time": 1, "x": float("nan")}).num_rows == 1
 
 
+def test_plain_integers_reach_the_end_of_uint64() -> None:
+    assert to_table({"x": [0, 2**64 - 1, None]})["x"].to_pylist() == [0, 2**64 - 1, None]
+    for bad in ([-1, 2**63], [2**64]):
+        with pytest.raises(SchemaError):
+            to_table({"x": bad})
+
+
 def test_nan_is_a_value_except_in_pandas() -> None:
     assert to_table({"x": np.array([np.nan])})["x"].null_count == 0
     assert to_table({"x": [float("nan")]})["x"].null_count == 0
