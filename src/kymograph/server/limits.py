@@ -1,0 +1,56 @@
+"""How much any client may ask of the server, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kymograph.options import QueryLimits
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what comes in, on what is kept waiting and on what a query may use.
+
+    Attributes:
+        target_bytes: path and query string of a request; beyond it 414.
+        header_bytes: the request line and all headers; beyond it 400 and the connection closes.
+        body_bytes: request body, with or without a Content-Length; beyond it 413.
+        head_seconds: from opening a connection (or from the last answer) to a complete request head.
+        body_seconds: from the head to the end of the body; beyond it 408.
+        stall_seconds: a client that takes nothing of an answer for so long is cut off.
+        connections: open sockets, WebSockets included; one more gets 503 at once.
+        requests: requests being answered at one time; one more gets 503.
+        watchers: WebSocket clients; one more gets 503.
+        message_bytes: one WebSocket message from a client (none is needed at all).
+        messages_per_minute: WebSocket messages from one client before it is closed with 1008.
+        query_seconds, query_memory: of one SQL query; bytes of the query engine's memory pool.
+        query_rows: result rows of a JSON answer; beyond it 422.
+        stream_rows: result rows of a CSV or Arrow answer, which is streamed; beyond it 422 or, once
+            streaming has begun, a cut-off connection.
+        queries: SQL queries and exports at work at one time; `waiting` more may wait, others get 503.
+        failures_per_minute: wrong tokens from one address before it gets 429.
+    """
+
+    target_bytes: int = 8 * 2**10
+    header_bytes: int = 32 * 2**10
+    body_bytes: int = 1 * 2**20
+    head_seconds: float = 15.0
+    body_seconds: float = 20.0
+    stall_seconds: float = 60.0
+    connections: int = 1024
+    requests: int = 128
+    watchers: int = 512
+    message_bytes: int = 4 * 2**10
+    messages_per_minute: int = 120
+    query_seconds: float = 30.0
+    query_memory: int = 256 * 2**20
+    query_rows: int = 10_000
+    stream_rows: int = 5_000_000
+    queries: int = 4
+    waiting: int = 32
+    failures_per_minute: int = 10
+
+    def of_query(self, *, streamed: bool) -> QueryLimits:
+        """What the SQL door passes on to the query engine."""
+        rows = self.stream_rows if streamed else self.query_rows
+        return QueryLimits(timeout=self.query_seconds, memory=self.query_memory, rows=rows)

@@ -1,0 +1,55 @@
+"""How routes answer: JSON without NaN, and streams of bytes made in threads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from fastapi import Response
+from starlette.responses import StreamingResponse
+
+from kymograph.server.encoding import MEDIA, json_text
+from kymograph.server.pool import Pool
+
+# a chunk smaller than this is sent together with the next ones
+_PIECE = 64 * 2**10
+
+
+def json_answer(value: Any, status: int = 200) -> Response:
+    return Response(json_text(value), status, media_type="application/json")
+
+
+async def streamed(pool: Pool, format: str, pieces: Iterator[bytes], filename: str | None = None) -> Response:
+    """An answer made piece by piece.
+
+    The first piece is made before the answer begins, so that what fails at once still gets a status of its own.
+    """
+    chunks = pool.iterate(_joined(pieces))
+    first = await anext(chunks, b"")
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            yield first
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await chunks.aclose()  # type: ignore[attr-defined]
+
+    headers = {"Content-Disposition": f'attachment; filename="{filename}"'} if filename else None
+    return StreamingResponse(body(), headers=headers, media_type=MEDIA[format])
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    held = bytearray()
+    try:
+        for piece in pieces:
+            held += piece
+            if len(held) >= _PIECE:
+                yield bytes(held)
+                held.clear()
+        if held:
+            yield bytes(held)
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()
