@@ -26,6 +26,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _NUMPY_TIMES = {
     np.dtype(name) for name in ("int32", "int64", "uint32", "uint64", "M8[s]", "M8[ms]", "M8[us]", "M8[ns]")
 }
+_FINER = {"ns": 10**3, "ps": 10**6, "fs": 10**9, "as": 10**12}  # per µs
 _HINT = "give int microseconds, a datetime, ISO 8601 text, or an Arrow/NumPy/pandas timestamp"
 
 
@@ -67,10 +68,12 @@ def to_micros(value: Any) -> int:
 def _from_numpy(value: np.datetime64) -> int:
     if np.isnat(value):
         raise TimeError("NaT is not a time", hint=_HINT)
+    unit, step = np.datetime_data(value.dtype)
+    if unit in _FINER:  # in Python's integers: NumPy's own floor overflows at the far end
+        return int(value.astype(np.int64)) * step // _FINER[unit]
     micros = value.astype("datetime64[us]")
     # NumPy wraps around silently where a coarse unit reaches further than int64 µs
-    coarse = np.datetime_data(value.dtype)[0] not in ("ns", "ps", "fs", "as")
-    if coarse and micros.astype(value.dtype).astype(np.int64) != value.astype(np.int64):
+    if micros.astype(value.dtype).astype(np.int64) != value.astype(np.int64):
         raise TimeError(f"the time {value!r} is out of range", hint="within ±2**62 µs of 1970")
     return int(micros.astype(np.int64))
 
