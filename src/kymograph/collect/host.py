@@ -119,15 +119,20 @@ class HostCollector:
             return
         busy, total = np.maximum(spent - before, 0.0).T
         if total.sum() > 0:
-            yield "cpu_percent", "", min(100.0, 100 * busy.sum() / total.sum())
+            yield "cpu_percent", "", _share(busy.sum(), total.sum())
         for core in np.flatnonzero(total > 0):
-            yield "cpu_core_percent", f"cpu{core}", min(100.0, 100 * busy[core] / total[core])
+            yield "cpu_core_percent", f"cpu{core}", _share(busy[core], total[core])
 
 
 def _busy_total(core: Any) -> tuple[float, float]:
     """Seconds busy and seconds in all of one core; guest time is already part of user time."""
     total = sum(core) - getattr(core, "guest", 0.0) - getattr(core, "guest_nice", 0.0)
     return total - core.idle - getattr(core, "iowait", 0.0), total
+
+
+def _share(busy: float, total: float) -> float:
+    # the kernel counts in hundredths of a second; digits beyond are noise of the subtraction
+    return round(min(100.0, 100.0 * float(busy) / float(total)), 2)
 
 
 def _load() -> Iterator[Reading]:
@@ -171,7 +176,7 @@ def _filesystems() -> Iterator[Reading]:
 def _disks() -> Iterator[Reading]:
     whole = _whole_disks()
     for disk, count in (psutil.disk_io_counters(perdisk=True) or {}).items():
-        if disk.startswith(("loop", "ram")) or (whole and disk not in whole):
+        if disk.startswith(("loop", "ram", "zram")) or (whole and disk not in whole):
             continue
         yield "disk_bytes_read", disk, count.read_bytes
         yield "disk_bytes_written", disk, count.write_bytes
