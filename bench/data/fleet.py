@@ -161,14 +161,16 @@ class Fleet:
         """Bytes per second over PCIe, in whole kB as the driver samples them."""
         spread = np.exp(0.25 * self._rng.standard_normal(activity.shape))
         quiet = self._rng.integers(200, 900, activity.shape)
-        return np.round(loads.host_bytes * share * activity * spread / 1000 + quiet).astype(np.int64) * 1000
+        thousands: Ints = np.round(loads.host_bytes * share * activity * spread / 1000 + quiet).astype(np.int64)
+        return thousands * 1000
 
     def _counters(self, milliwatts: Floats, shape: tuple[int, int]) -> tuple[Ints, Ints]:
         """Energy in mJ and the two ECC counters; a driver reload (rare, per host) starts all three again at 0."""
         rng = self._rng
         # 10 s at the mean power between two readings, which is not quite the power read
         joules = np.round(milliwatts * 10 * (1 + 0.003 * rng.standard_normal(shape))).astype(np.int64)
-        errors = np.stack([rng.random(shape) < self._sbe_rate, rng.random(shape) < self._dbe_rate]).astype(np.int64)
+        hits = [rng.random(shape) < self._sbe_rate, rng.random(shape) < self._dbe_rate]
+        errors = np.stack(hits).astype(np.int64)
         energy = self._energy + np.cumsum(joules, axis=0)
         ecc = self._ecc[:, None, :] + np.cumsum(errors, axis=1)
         for host in np.flatnonzero(rng.random(len(self._hosts)) < 0.004 * shape[0] / STEPS_PER_PIECE):

@@ -1,0 +1,72 @@
+"""DuckDB with its native table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from bench.data.fleet import FIELDS
+from bench.peers import SCORES, TABLE, Ingested, read
+from bench.questions import DUCKDB
+
+_TYPES = {pa.float32(): "FLOAT", pa.int32(): "INTEGER", pa.int64(): "BIGINT"}
+_FILE = "fleet.duckdb"
+
+
+class DuckDB:
+    """One table in one file; a transaction per batch, a checkpoint at the end."""
+
+    name = "DuckDB"
+
+    def ingest(self, folder: Path, files: Sequence[Path], scores: Path) -> Ingested:
+        folder.mkdir(parents=True, exist_ok=True)
+        rows, marks = 0, []
+        start = time.perf_counter()
+        connection = duckdb.connect(str(folder / _FILE))
+        # Arrow's zone is UTC; without this DuckDB would read the zone of the machine
+        connection.execute("SET TimeZone = 'UTC'")
+        columns = ", ".join(f"{name} {_TYPES[kind]}" for name, kind in FIELDS.items())
+        connection.execute(f"CREATE TABLE {TABLE} (time TIMESTAMP, gpu_uuid VARCHAR, hostname VARCHAR, {columns})")
+        connection.execute(f"CREATE TABLE {SCORES} (time TIMESTAMP, gpu_uuid VARCHAR, score DOUBLE)")
+        for file in files:
+            for batch in read(file):
+                self._insert(connection, TABLE, batch)
+                rows += batch.num_rows
+            marks.append(time.perf_counter() - start)
+        for batch in read(scores):
+            self._insert(connection, SCORES, batch)
+        connection.execute("CHECKPOINT")
+        connection.close()
+        return Ingested(rows, time.perf_counter() - start, marks)
+
+    @staticmethod
+    def _insert(connection: Any, table: str, batch: pa.RecordBatch) -> None:
+        connection.register("incoming", pa.Table.from_batches([batch]))
+        connection.execute(f"INSERT INTO {table} SELECT * FROM incoming")
+        connection.unregister("incoming")
+
+    def open(self, folder: Path) -> DuckSession:
+        return DuckSession(folder)
+
+
+class DuckSession:
+    """SQL, results as Arrow."""
+
+    def __init__(self, folder: Path) -> None:
+        self._connection = duckdb.connect(str(folder / _FILE), read_only=True)
+        self._connection.execute("SET TimeZone = 'UTC'")
+
+    def ask(self, question: str, params: Mapping[str, Any]) -> pa.Table | None:
+        sql = DUCKDB[question]
+        used = {name: value for name, value in params.items() if f"${name}" in sql}
+        found = self._connection.execute(sql, used).to_arrow_table()
+        assert isinstance(found, pa.Table)
+        return found
+
+    def close(self) -> None:
+        self._connection.close()
