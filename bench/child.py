@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 
-def peak_rss() -> int:
-    """Highest resident set of this process so far, bytes (`VmHWM`, which starts anew with the program)."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+def peak_rss(process: int | str = "self") -> int:
+    """Highest resident set of a process so far, bytes (`VmHWM`, which starts anew with the program)."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import shutil
 import statistics
 import tempfile
@@ -80,13 +81,13 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
     files, scores = write_data(folder / "data", args.hours, args.gpus)
     values = args.hours * fleet.STEPS_PER_PIECE * args.gpus * len(fleet.FIELDS)
     print(f"{args.gpus} GPUs, {args.hours} h at 10 s, {len(fleet.FIELDS)} fields: {values / 1e6:,.1f} million values")
-    outcomes = []
-    for peer, share in systems(args):
+    outcomes, peers = [], systems(args)
+    for peer, share in peers:
         hours = max(1, args.hours // share)
         repeats = 1 if share > 1 or isinstance(peer, VictoriaMetrics) else args.ingests
         outcomes.append(ingest(peer, folder / "stores", files[:hours], scores, repeats))
         print(f"  {peer.name}: {number(outcomes[-1].rate)} million values/s", flush=True)
-    ask_all(args, folder / "stores", outcomes)
+    ask_all(args, folder / "stores", outcomes, {peer.name: peer for peer, _ in peers})
     report(outcomes)
     if args.scale > 1:
         flatness(args, folder, outcomes[0])
@@ -145,13 +146,12 @@ def ingest(peer: Peer, folder: Path, files: Sequence[Path], scores: Path, repeat
         results.append(child.run(peer.ingest, place, files, scores))
     results.sort(key=lambda result: result[0].seconds)
     ingested, _ = results[len(results) // 2]
-    peak = max(peak for _, peak in results)
+    peak = max(result.peak or peak for result, peak in results)
     return Outcome(peer.name, len(files), ingested, peak, folder_bytes(place))
 
 
-def ask_all(args: argparse.Namespace, folder: Path, outcomes: list[Outcome]) -> None:
+def ask_all(args: argparse.Namespace, folder: Path, outcomes: list[Outcome], peers: dict[str, Peer]) -> None:
     """Time every question on every system and compare each answer with the first system's."""
-    peers = {peer.name: peer for peer, _ in systems(args)}
     sessions = {outcome.name: peers[outcome.name].open(folder / outcome.name) for outcome in outcomes}
     try:
         for question in NAMES:
@@ -227,7 +227,7 @@ def flatness(args: argparse.Namespace, folder: Path, base: Outcome) -> None:
     files, scores = write_data(folder / "data", hours, args.gpus)
     large = ingest(Kymograph(), folder / "large", files, scores, 1)
     marks = [0.0, *large.ingested.marks]
-    rates = [large.values / len(files) / (b - a) / 1e6 for a, b in zip(marks, marks[1:], strict=False)]
+    rates = [large.values / len(files) / (b - a) / 1e6 for a, b in itertools.pairwise(marks)]
     tenth = max(1, len(rates) // 10)
     rows = [
         [

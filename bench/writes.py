@@ -49,7 +49,8 @@ def _kymograph(folder: Path, sync: kymograph.options.Sync, gauge: bool, seconds:
 
         def write(thread: int, i: int) -> object:
             if gauge:
-                return store.gauge("watts", float(i), labels={"device": f"d{thread}"}, time=1_000_000 * i)
+                store.gauge("watts", float(i), labels={"device": f"d{thread}"}, time=1_000_000 * i)
+                return 1
             row = {"time": [1_000_000 * i], "device": [f"d{thread}"], "watts": [float(i)], "volts": [230.0]}
             return store.write("meter", row)
 

@@ -77,7 +77,9 @@ class Fleet:
         self._ecc = np.zeros((2, gpus), np.int64)
         self._base_mib = rng.integers(450, 620, gpus)
         host = np.arange(gpus) // GPUS_PER_HOST
-        self.uuids = [f"GPU-{a:08x}-{b:04x}-{i:04x}" for i, (a, b) in enumerate(rng.integers(0, 2**16, (gpus, 2)))]
+        self.uuids = [
+            f"GPU-{a:08x}-{b:04x}-{i:04x}" for i, (a, b) in enumerate(rng.integers(0, [2**32, 2**16], (gpus, 2)))
+        ]
         self._uuids = pa.array(self.uuids)
         self._hosts = pa.array([f"node-{h:04d}" for h in range(int(host[-1]) + 1)])
         self._host = host.astype(np.int32)

@@ -15,11 +15,16 @@ SCORES = "gpu_scores"
 
 @dataclass(frozen=True)
 class Ingested:
-    """One ingestion. `seconds` is until everything is durable and merged; `marks` is the clock after each file."""
+    """One ingestion.
+
+    `seconds` is until everything is durable and merged, `marks` the clock after each file; `peak` is the peak RSS of
+    the system's own process in bytes, None where it runs in the process that ingests.
+    """
 
     rows: int
     seconds: float
     marks: list[float] = field(default_factory=list)
+    peak: int | None = None
 
 
 class Session(Protocol):

@@ -64,7 +64,7 @@ class DuckSession:
     def ask(self, question: str, params: Mapping[str, Any]) -> pa.Table | None:
         sql = DUCKDB[question]
         used = {name: value for name, value in params.items() if f"${name}" in sql}
-        found = self._connection.execute(sql, used).to_arrow_table()
+        found = self._connection.sql(sql, params=used).to_arrow_table()
         assert isinstance(found, pa.Table)
         return found
 

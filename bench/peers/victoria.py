@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bench.child import peak_rss
 from bench.data.fleet import FIELDS
 from bench.peers import SCORES, TABLE, Ingested, read
 
@@ -46,11 +48,14 @@ class Server:
         self.stop()
         raise RuntimeError(f"{PROGRAM} did not start")
 
-    def call(self, path: str, body: bytes | None = None, **query: str) -> bytes:
+    def call(self, path: str, body: bytes | None = None, query: Mapping[str, str] | None = None) -> bytes:
         url = f"{self.url}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         with urllib.request.urlopen(urllib.request.Request(url, body), timeout=300) as answer:
             found: bytes = answer.read()
         return found
+
+    def peak_rss(self) -> int:
+        return peak_rss(self._process.pid)
 
     def stop(self) -> None:
         self._process.terminate()
@@ -76,20 +81,36 @@ class VictoriaMetrics:
                 marks.append(seconds)
             for batch in read(scores):
                 seconds += _post(server, _lines(SCORES, batch, ["score"]))
+            peak = server.peak_rss()
             start = time.perf_counter()
-            server.call("/internal/force_flush")
-            server.call("/internal/force_merge")
         finally:
             server.stop()
-        return Ingested(rows, seconds + time.perf_counter() - start, marks)
+        seconds += time.perf_counter() - start
+        _merge(folder)
+        return Ingested(rows, seconds, marks, peak)
 
     def open(self, folder: Path) -> VictoriaSession:
         return VictoriaSession(folder)
 
 
+def _merge(folder: Path) -> None:
+    """Merge all parts, off the clock; a stopped server has written everything, so this only makes the disk smaller."""
+    server = Server(folder)
+    try:
+        server.call("/internal/force_merge")
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            time.sleep(0.5)
+            active = re.findall(r"vm_active_(?:force_)?merges(?:{[^}]*})? ([0-9.]+)", server.call("/metrics").decode())
+            if not any(float(count) for count in active):
+                return
+    finally:
+        server.stop()
+
+
 def _post(server: Server, body: bytes) -> float:
     start = time.perf_counter()
-    server.call("/write", body, precision="ms")
+    server.call("/write", body, {"precision": "ms"})
     return time.perf_counter() - start
 
 
@@ -120,14 +141,15 @@ class VictoriaSession:
         return found
 
     def _instant(self, query: str, at: float) -> list[dict[str, Any]]:
-        answer = json.loads(self._server.call("/api/v1/query", query=query, time=f"{at:.3f}", nocache="1"))
+        args = {"query": query, "time": f"{at:.3f}", "nocache": "1"}
+        answer = json.loads(self._server.call("/api/v1/query", query=args))
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 
     def _buckets(self, query: str, width: float, first: float, last: float) -> list[dict[str, Any]]:
         """One value per bucket of `width` seconds whose ends lie in first … last; times are the buckets' starts."""
-        args = {"start": f"{first - 0.001:.3f}", "end": f"{last - 0.001:.3f}", "step": f"{width:.0f}s"}
-        answer = json.loads(self._server.call("/api/v1/query_range", query=query, nocache="1", **args))
+        args = {"query": query, "start": f"{first - 0.001:.3f}", "end": f"{last - 0.001:.3f}", "nocache": "1"}
+        answer = json.loads(self._server.call("/api/v1/query_range", query=args | {"step": f"{width:.0f}s"}))
         found: list[dict[str, Any]] = answer["data"]["result"]
         for one in found:
             one["values"] = [(round(float(t) + 0.001 - width) * 10**6, float(v)) for t, v in one["values"]]
