@@ -1,0 +1,301 @@
+"""A block: one immutable, sorted Parquet file (docs/format/block.md). Writing one, and reading it row group by row group.
+
+A file is verified whole against its catalog checksum when a process first opens it, so that no flipped byte is served.
+An open block keeps its file handle: removal of the file does not disturb those who read it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+import uuid
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kymograph.errors import Corrupt
+from kymograph.local.cache import ColumnCache
+from kymograph.local.catalog import BlockRow
+from kymograph.local.encoding import EncodingChooser, arguments
+from kymograph.local.files import storage_errors
+from kymograph.local.rows import Ints, SeriesIndex
+from kymograph.model.schema import TableSchema
+from kymograph.model.time import TIME, isoformat, micros_of
+
+VERSION = 1
+METADATA = b"kymograph"
+ROW_GROUP = 65_536
+PAGE_ROWS = 16_384
+
+SeriesNames = Mapping[int, tuple[str, Mapping[str, str]]]
+
+
+def encode(
+    schema: TableSchema,
+    data: pa.Table,
+    chooser: EncodingChooser,
+    *,
+    partition: int,
+    level: int,
+    replaces: Sequence[str] = (),
+    series: SeriesNames | None = None,
+) -> memoryview:
+    """Parquet bytes of sorted rows, with all that is needed to rebuild the catalog in the metadata.
+
+    Args:
+        data: rows in the canonical columns, sorted by labels and time, of one partition.
+        replaces: paths of the blocks whose rows these are; a rebuild leaves those out.
+        series: for the table `samples`, what its ids stand for.
+    """
+    document: dict[str, Any] = {
+        "version": VERSION,
+        "table": schema.to_json(),
+        "partition": partition,
+        "level": level,
+        "replaces": list(replaces),
+    }
+    if series is not None:
+        text = json.dumps({str(i): [name, dict(labels)] for i, (name, labels) in series.items()})
+        document["series"] = base64.b64encode(zlib.compress(text.encode())).decode()
+    data = data.replace_schema_metadata({METADATA: json.dumps(document).encode()})
+    order = [*schema.labels, TIME]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        data,
+        sink,
+        **arguments(chooser.choose(schema.name, data)),
+        row_group_size=ROW_GROUP,
+        max_rows_per_page=PAGE_ROWS,
+        write_page_index=True,
+        write_page_checksum=True,
+        write_statistics=True,
+        sorting_columns=[pq.SortingColumn(data.schema.names.index(name), nulls_first=True) for name in order],
+        store_schema=True,
+    )
+    return memoryview(sink.getvalue())
+
+
+def footer(data: memoryview) -> bytes:
+    """The end of a block's bytes that says where everything is; the catalog keeps a copy for repair."""
+    size = int.from_bytes(data[-8:-4], "little") + 8
+    return bytes(data[-size:])
+
+
+def decode_metadata(schema: pa.Schema) -> dict[str, Any]:
+    """What `encode` put into the file's metadata.
+
+    Raises:
+        Corrupt: it is not there, or of a newer version.
+    """
+    try:
+        document: dict[str, Any] = json.loads((schema.metadata or {})[METADATA])
+        if document["version"] != VERSION:
+            raise Corrupt(f"block format {document['version']}, this release reads {VERSION}")
+        if "series" in document:
+            document["series"] = json.loads(zlib.decompress(base64.b64decode(document["series"])))
+    except (KeyError, ValueError, TypeError, zlib.error) as problem:
+        raise Corrupt(f"not a block of this store: {problem!r}") from None
+    return document
+
+
+def new_path(table: str, partition: int, min_time: int) -> str:
+    """A fresh relative path; names sort by time."""
+    stamp = isoformat(partition).replace(":", "").replace("Z", "")
+    return f"{table}/{stamp}/{min_time:+020d}-{uuid.uuid4().hex[:12]}.parquet"
+
+
+class OpenBlock:
+    """An open, verified file. Shared by the scans that read it; closes with the last reference."""
+
+    def __init__(self, path: Path, row: BlockRow, labels: Sequence[str]) -> None:
+        with storage_errors(path):
+            try:
+                self.source = pa.OSFile(str(path))
+            except FileNotFoundError:
+                raise Corrupt(f"block {row.path} is missing", hint="run kymo check --repair") from None
+        _verify(path, row)
+        self.lock = threading.Lock()
+        # no page CRC check: the whole file has just been verified
+        try:
+            self.file = pq.ParquetFile(self.source, read_dictionary=list(labels))
+        except (pa.ArrowException, OSError) as problem:
+            raise Corrupt(f"block {row.path} cannot be read: {problem}") from None
+        metadata = self.file.metadata
+        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        self.starts: Ints = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+
+    @cached_property
+    def bounds(self) -> list[dict[str, tuple[Any, Any]]]:
+        """Per row group (min, max) of time in µs and of the first label, where the file has them."""
+        metadata = self.file.metadata
+        names = self.file.schema_arrow.names
+        found = []
+        for group in range(metadata.num_row_groups):
+            ranges = {}
+            for name in names[:2]:
+                statistics = metadata.row_group(group).column(names.index(name)).statistics
+                if statistics is not None and statistics.has_min_max and not statistics.null_count:
+                    ranges[name] = (
+                        (statistics.min_raw, statistics.max_raw) if name == TIME else (statistics.min, statistics.max)
+                    )
+            found.append(ranges)
+        return found
+
+    def read(self, group: int, columns: Sequence[str]) -> pa.Table:
+        try:
+            with self.lock:
+                return self.file.read_row_group(group, columns=list(columns), use_threads=False)
+        except (pa.ArrowException, OSError) as problem:
+            raise Corrupt(f"a block cannot be read: {problem}", hint="run kymo check --repair") from None
+
+
+def _verify(path: Path, row: BlockRow) -> None:
+    crc, size = file_checksum(path)
+    if size != row.bytes or crc != row.checksum:
+        raise Corrupt(
+            f"block {row.path} is damaged: {size} bytes with checksum {crc:08x}, written as {row.bytes} with {row.checksum:08x}",
+            hint="run kymo check --repair",
+        )
+
+
+def file_checksum(path: Path) -> tuple[int, int]:
+    """CRC-32 and size of a file."""
+    crc = size = 0
+    with storage_errors(path), open(path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        while piece := file.read(1 << 20):
+            crc = zlib.crc32(piece, crc)
+            size += len(piece)
+    return crc, size
+
+
+class OpenFiles:
+    """Keeps the most recently used blocks open, so that footers and checksums are read once; bounds the handles."""
+
+    def __init__(self, limit: int = 512) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._open: OrderedDict[int, OpenBlock] = OrderedDict()
+
+    def get(self, block: Block) -> OpenBlock:
+        with self._lock:
+            found = self._open.get(block.row.id)
+            if found is not None:
+                self._open.move_to_end(block.row.id)
+                return found
+        found = OpenBlock(block.path, block.row, block.labels)
+        with self._lock:
+            self._open[block.row.id] = found
+            while len(self._open) > self._limit:
+                self._open.popitem(last=False)
+        return found
+
+    def drop(self, block_id: int) -> None:
+        """Forget a block; whoever holds its OpenBlock reads on."""
+        with self._lock:
+            self._open.pop(block_id, None)
+
+
+class Block:
+    """A published block of the current generation; opened when first read."""
+
+    def __init__(
+        self, row: BlockRow, folder: Path, labels: Sequence[str], cache: ColumnCache, opened: OpenFiles
+    ) -> None:
+        self.row = row
+        self.path = folder / row.path
+        self.labels = tuple(labels)
+        self._cache = cache
+        self._opened = opened
+
+    def open(self) -> OpenBlock:
+        """The open file; raises Corrupt where it is missing or damaged. Hold it to outlive the block's removal."""
+        return self._opened.get(self)
+
+    def reopen(self) -> OpenBlock:
+        """Open the file anew, so that it is verified as it is now."""
+        self._opened.drop(self.row.id)
+        self._cache.drop_block(self.row.id)
+        return self._opened.get(self)
+
+    def groups(self, opened: OpenBlock | None = None) -> Iterator[RowGroup]:
+        """Every row group, in order; of `opened` where the caller has pinned it."""
+        opened = opened or self.open()
+        for number in range(len(opened.starts) - 1):
+            yield RowGroup(self.row.id, opened, number, self.labels, self._cache)
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """One row group as SortedRows; columns are decoded when asked for and kept in the cache."""
+
+    block_id: int
+    opened: OpenBlock
+    number: int
+    labels: tuple[str, ...]
+    cache: ColumnCache
+
+    @property
+    def start(self) -> int:
+        """Position of the first row within the block."""
+        return int(self.opened.starts[self.number])
+
+    @property
+    def row_count(self) -> int:
+        return int(self.opened.starts[self.number + 1]) - self.start
+
+    @property
+    def index(self) -> SeriesIndex:
+        return self.cache.get((self.block_id, self.number, "\0index"), self._load_index)
+
+    @property
+    def times(self) -> Ints:
+        return self.cache.get((self.block_id, self.number, TIME), self._load_times)
+
+    def column(self, name: str, kind: pa.DataType) -> pa.Array:
+        return self.cache.get((self.block_id, self.number, name), lambda: self._load(name, kind))
+
+    def _load(self, name: str, kind: pa.DataType) -> pa.Array:
+        if name not in self.opened.file.schema_arrow.names:
+            return pa.nulls(self.row_count, kind)
+        return _flat(self.opened.read(self.number, [name]), name)
+
+    def _load_times(self) -> Ints:
+        return micros_of(_flat(self.opened.read(self.number, [TIME]), TIME))
+
+    def _load_index(self) -> SeriesIndex:
+        table = self.opened.read(self.number, self.labels)
+        rows = self.row_count
+        change = np.zeros(rows, np.bool_)
+        change[:1] = True
+        codes, values = {}, {}
+        for label in self.labels:
+            codes[label], values[label] = _codes(_flat(table, label))
+            change[1:] |= codes[label][1:] != codes[label][:-1]
+        heads = np.flatnonzero(change)
+        return SeriesIndex(values, {label: c[heads] for label, c in codes.items()}, np.append(heads, rows))
+
+
+def _flat(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _codes(column: pa.Array) -> tuple[np.ndarray[Any, np.dtype[np.int32]], pa.Array]:
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    return encoded.indices.fill_null(-1).to_numpy().astype(np.int32, copy=False), encoded.dictionary
+
+
+def as_table(schema: TableSchema, batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Batches in canonical columns as one table with one chunk and one dictionary per label."""
+    return pa.Table.from_batches(list(batches), schema.arrow).unify_dictionaries().combine_chunks()

@@ -1,0 +1,360 @@
+"""DIR/catalog.db: tables, blocks, the hot log, series and documents in one SQLite file (docs/format/catalog.md).
+
+Every row carries a CRC-32 of its values and every table of it a row count, because SQLite itself would serve a flipped
+byte as data. All access goes through one connection guarded by `lock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from kymograph.errors import Corrupt, DiskFull, StorageError
+from kymograph.local.files import Files
+from kymograph.model.schema import TableSchema
+from kymograph.options import Sync
+
+VERSION = 1
+CATALOG = "catalog.db"
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE tally (kind TEXT PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE tables (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, schema TEXT NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE latest (table_id INTEGER PRIMARY KEY, data BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE blocks (id INTEGER PRIMARY KEY AUTOINCREMENT, table_id INTEGER NOT NULL, partition INTEGER NOT NULL,
+    path TEXT NOT NULL, level INTEGER NOT NULL, rows INTEGER NOT NULL, min_time INTEGER NOT NULL,
+    max_time INTEGER NOT NULL, bytes INTEGER NOT NULL, checksum INTEGER NOT NULL, crc INTEGER NOT NULL, footer BLOB NOT NULL);
+CREATE TABLE hot (id INTEGER PRIMARY KEY AUTOINCREMENT, table_id INTEGER NOT NULL, rows INTEGER NOT NULL,
+    min_time INTEGER NOT NULL, max_time INTEGER NOT NULL, data BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE series (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, labels TEXT NOT NULL,
+    crc INTEGER NOT NULL, UNIQUE (name, labels));
+CREATE TABLE documents (kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, crc INTEGER NOT NULL,
+    PRIMARY KEY (kind, key)) WITHOUT ROWID;
+"""
+_COUNTED = ("tables", "latest", "blocks", "hot", "series", "documents")
+_SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL", "off": "OFF"}
+
+
+@dataclass(frozen=True)
+class BlockRow:
+    """One published block. `path` is relative to DIR/blocks, times are inclusive µs, `checksum` is CRC-32 of the file."""
+
+    id: int
+    table_id: int
+    partition: int
+    path: str
+    level: int
+    rows: int
+    min_time: int
+    max_time: int
+    bytes: int
+    checksum: int
+
+
+@dataclass(frozen=True)
+class HotRow:
+    """One batch of the hot log without its bytes."""
+
+    id: int
+    table_id: int
+    rows: int
+    min_time: int
+    max_time: int
+
+
+def checksum(*values: Any) -> int:
+    """CRC-32 over values of a row, in order; bytes as they are, the rest as text."""
+    crc = 0
+    for value in values:
+        crc = zlib.crc32(value if isinstance(value, (bytes, memoryview)) else f"{value}\0".encode(), crc)
+    return crc
+
+
+class Catalog:
+    """The catalog's connection. Methods that change something need an open `transaction()`.
+
+    Raises (from the constructor and every method):
+        Corrupt: a structure or checksum does not hold.
+        DiskFull, StorageError: the disk said no; nothing of the transaction is kept.
+    """
+
+    def __init__(self, folder: Path, files: Files, *, sync: Sync = "full", read_only: bool = False) -> None:
+        self.path = folder / CATALOG
+        self.lock = threading.RLock()
+        self._files = files
+        new = not self.path.exists()
+        if new and read_only:
+            raise StorageError(f"{folder} holds no store", hint="open it once for writing, or check the path")
+        uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        with self._errors():
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+            try:
+                self._prepare(new, sync, read_only)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _prepare(self, new: bool, sync: Sync, read_only: bool) -> None:
+        if not read_only:
+            if new:
+                # large pages: batches are blobs of up to a megabyte; incremental vacuum gives their room back
+                self._db.execute("PRAGMA page_size = 16384")
+                self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[sync]}")
+            self._db.execute("PRAGMA journal_size_limit = 4194304")
+        self._db.execute("PRAGMA cache_size = -8192")
+        self._db.execute("PRAGMA trusted_schema = OFF")
+        if self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+            if read_only:
+                raise StorageError(f"{self.path} holds no store yet")
+            self._create()
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
+        if row is None or row[0] != str(VERSION):
+            raise Corrupt(f"{self.path} has format version {row and row[0]!r}, this release reads {VERSION}")
+
+    def _create(self) -> None:
+        with self.transaction():
+            for statement in _SCHEMA.split(";\n"):
+                if statement.strip():
+                    self._db.execute(statement)
+            self._db.execute("INSERT INTO meta VALUES ('version', ?)", (str(VERSION),))
+            self._db.executemany("INSERT INTO tally VALUES (?, 0)", [(kind,) for kind in _COUNTED])
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as problem:
+            text = str(problem)
+            if "full" in text:
+                raise DiskFull(f"no room left for {self.path}", hint="free disk space or lower the cap") from problem
+            code = getattr(problem, "sqlite_errorname", "")
+            if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_SCHEMA")) or "no such" in text:
+                raise Corrupt(f"{self.path} is damaged: {text}", hint="run kymo check --repair") from problem
+            raise StorageError(f"{self.path}: {text}") from problem
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; durable as `sync` says once it ends without an exception."""
+        with self.lock, self._errors():
+            try:
+                self._files.step("begin", self.path)
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._files.step("commit", self.path)
+                self._db.execute("COMMIT")
+            except BaseException as problem:
+                if self._db.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
+                if isinstance(problem, OSError) and not isinstance(problem, StorageError):
+                    if problem.errno == 28:
+                        raise DiskFull(f"no room left for {self.path}", hint="free disk space") from problem
+                    raise StorageError(f"{self.path}: {problem.strerror or problem}") from problem
+                raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """One consistent view over several reads."""
+        with self.lock, self._errors():
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("COMMIT")
+
+    def _count(self, kind: str, change: int) -> None:
+        self._db.execute("UPDATE tally SET rows = rows + ? WHERE kind = ?", (change, kind))
+
+    # tables
+
+    def load_tables(self) -> dict[int, TableSchema]:
+        rows = self._checked("tables", "id, name, schema")
+        return {row[0]: TableSchema.from_json(row[2]) for row in rows}
+
+    def put_table(self, schema: TableSchema, table_id: int | None = None) -> int:
+        """Insert a new table or replace the schema of `table_id`; returns its id."""
+        text = schema.to_json()
+        if table_id is None:
+            cursor = self._db.execute("INSERT INTO tables (name, schema, crc) VALUES (?, ?, 0)", (schema.name, text))
+            table_id = int(cursor.lastrowid or 0)
+            self._count("tables", 1)
+        crc = checksum(table_id, schema.name, text)
+        self._db.execute("UPDATE tables SET schema = ?, crc = ? WHERE id = ?", (text, crc, table_id))
+        return table_id
+
+    def remove_table(self, table_id: int) -> None:
+        for kind, column in (("tables", "id"), ("latest", "table_id"), ("blocks", "table_id"), ("hot", "table_id")):
+            gone = self._db.execute(f"DELETE FROM {kind} WHERE {column} = ?", (table_id,)).rowcount  # noqa: S608
+            self._count(kind, -gone)
+
+    def load_latest(self, table_id: int) -> bytes | None:
+        row = self._db.execute("SELECT data, crc FROM latest WHERE table_id = ?", (table_id,)).fetchone()
+        if row is not None and checksum(table_id, row[0]) != row[1]:
+            raise Corrupt(f"{self.path}: the latest rows of table {table_id} are damaged")
+        return None if row is None else row[0]
+
+    def put_latest(self, table_id: int, data: bytes | None) -> None:
+        """Save a table's newest rows; None forgets them."""
+        gone = self._db.execute("DELETE FROM latest WHERE table_id = ?", (table_id,)).rowcount
+        if data is not None:
+            self._db.execute("INSERT INTO latest VALUES (?, ?, ?)", (table_id, data, checksum(table_id, data)))
+        self._count("latest", (data is not None) - gone)
+
+    # blocks
+
+    def load_blocks(self) -> list[BlockRow]:
+        columns = "id, table_id, partition, path, level, rows, min_time, max_time, bytes, checksum"
+        return [BlockRow(*row) for row in self._checked("blocks", columns)]
+
+    def add_block(self, row: BlockRow, footer: bytes) -> BlockRow:
+        """Insert; `row.id` is ignored and the stored row returned. `footer` is the file's, kept for repair."""
+        values = astuple(row)[1:]
+        cursor = self._db.execute(
+            "INSERT INTO blocks (table_id, partition, path, level, rows, min_time, max_time, bytes, checksum, crc, footer)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+            (*values, zlib.compress(footer, 1)),
+        )
+        block_id = int(cursor.lastrowid or 0)
+        self._db.execute("UPDATE blocks SET crc = ? WHERE id = ?", (checksum(block_id, *values), block_id))
+        self._count("blocks", 1)
+        return BlockRow(block_id, *values)
+
+    def read_footer(self, block_id: int) -> bytes:
+        """The copy of a block's footer.
+
+        Raises:
+            Corrupt: the copy is damaged itself.
+        """
+        with self.lock, self._errors():
+            found = self._db.execute("SELECT footer FROM blocks WHERE id = ?", (block_id,)).fetchone()
+            try:
+                return zlib.decompress(found[0])
+            except (zlib.error, TypeError) as problem:
+                raise Corrupt(f"{self.path}: the footer copy of block {block_id} is damaged") from problem
+
+    def remove_blocks(self, ids: list[int]) -> None:
+        self._remove("blocks", ids)
+
+    # hot log
+
+    def add_hot(self, table_id: int, rows: int, min_time: int, max_time: int, data: bytes | memoryview) -> int:
+        crc = checksum(table_id, rows, min_time, max_time, data)
+        cursor = self._db.execute(
+            "INSERT INTO hot (table_id, rows, min_time, max_time, data, crc) VALUES (?, ?, ?, ?, ?, ?)",
+            (table_id, rows, min_time, max_time, data, crc),
+        )
+        self._count("hot", 1)
+        return int(cursor.lastrowid or 0)
+
+    def load_hot(self, table_id: int | None = None) -> list[HotRow]:
+        """The log in commit order, without bytes; counts are verified."""
+        query = "SELECT id, table_id, rows, min_time, max_time FROM hot ORDER BY id"
+        rows = [HotRow(*row) for row in self._db.execute(query)]
+        self._verify_count("hot", len(rows))
+        return rows if table_id is None else [row for row in rows if row.table_id == table_id]
+
+    def read_hot(self, row: HotRow) -> bytes:
+        found = self._db.execute("SELECT data, crc FROM hot WHERE id = ?", (row.id,)).fetchone()
+        if found is None or checksum(row.table_id, row.rows, row.min_time, row.max_time, found[0]) != found[1]:
+            raise Corrupt(f"{self.path}: hot batch {row.id} is damaged", hint="run kymo check --repair")
+        return bytes(found[0])
+
+    def remove_hot(self, ids: list[int]) -> None:
+        self._remove("hot", ids)
+
+    def _remove(self, kind: str, ids: list[int]) -> None:
+        self._db.executemany(f"DELETE FROM {kind} WHERE id = ?", [(i,) for i in ids])  # noqa: S608
+        self._count(kind, -len(ids))
+
+    # series and documents
+
+    def load_series(self) -> list[tuple[int, str, dict[str, str]]]:
+        return [(row[0], row[1], json.loads(row[2])) for row in self._checked("series", "id, name, labels")]
+
+    def add_series(self, name: str, labels: str, series_id: int | None = None) -> int:
+        cursor = self._db.execute(
+            "INSERT INTO series (id, name, labels, crc) VALUES (?, ?, ?, 0)", (series_id, name, labels)
+        )
+        added = int(cursor.lastrowid or 0)
+        self._db.execute("UPDATE series SET crc = ? WHERE id = ?", (checksum(added, name, labels), added))
+        self._count("series", 1)
+        return added
+
+    def load_documents(self) -> dict[tuple[str, str], Any]:
+        rows = self._checked("documents", "kind, key, value")
+        return {(row[0], row[1]): json.loads(row[2]) for row in rows}
+
+    def put_document(self, kind: str, key: str, value: Any) -> None:
+        gone = self._db.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key)).rowcount
+        if value is not None:
+            text = json.dumps(value)
+            row = (kind, key, text, checksum(kind, key, text))
+            self._db.execute("INSERT INTO documents VALUES (?, ?, ?, ?)", row)
+        self._count("documents", (value is not None) - gone)
+
+    # the file itself
+
+    def _checked(self, kind: str, columns: str) -> list[tuple[Any, ...]]:
+        found = self._db.execute(f"SELECT {columns}, crc FROM {kind} ORDER BY 1").fetchall()  # noqa: S608
+        for row in found:
+            if checksum(*row[:-1]) != row[-1]:
+                raise Corrupt(f"{self.path}: a row of {kind} is damaged ({row[0]!r})")
+        self._verify_count(kind, len(found))
+        return found
+
+    def _verify_count(self, kind: str, found: int) -> None:
+        row = self._db.execute("SELECT rows FROM tally WHERE kind = ?", (kind,)).fetchone()
+        if row is None or row[0] != found:
+            raise Corrupt(f"{self.path}: {kind} should hold {row and row[0]} rows and holds {found}")
+
+    def verify(self) -> None:
+        """SQLite's own structural check.
+
+        Raises:
+            Corrupt: names the first problem.
+        """
+        with self.lock, self._errors():
+            result = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
+            raise Corrupt(f"{self.path}: {result}", hint="run kymo check --repair")
+
+    def data_version(self) -> int:
+        """Changes when another process has committed."""
+        with self.lock, self._errors():
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def size(self) -> int:
+        """Bytes of the file, its write-ahead log and its index."""
+        total = 0
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                total += Path(f"{self.path}{suffix}").stat().st_size
+        return total
+
+    def shrink(self, keep: int) -> None:
+        """Fold the log into the file and give back free pages beyond `keep` bytes."""
+        with self.lock, self._errors():
+            self._files.step("checkpoint", self.path)
+            free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
+            page = self._db.execute("PRAGMA page_size").fetchone()[0]
+            if free * page > keep:
+                self._db.execute(f"PRAGMA incremental_vacuum({free - keep // page})").fetchall()
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        with self.lock, contextlib.suppress(sqlite3.Error):
+            self._db.close()

@@ -1,0 +1,133 @@
+"""The write path: a batch becomes a blob of the hot log, and writers that come together share one commit."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from kymograph.errors import DuplicateRows, KymographError, NotFound
+from kymograph.local.folder import Folder, Table
+from kymograph.local.rows import SortedRows, common_positions, select
+from kymograph.local.sorting import sort_batches
+from kymograph.model.time import TIME, isoformat, micros_of
+
+_COMPRESS_ABOVE = 4096
+
+
+@dataclass
+class _Waiting:
+    table: Table
+    batch: pa.RecordBatch
+    data: memoryview
+    low: int
+    high: int
+    done: bool = False
+    error: BaseException | None = None
+
+
+class Committer:
+    """Group commit: the first writer to get the lock commits everything that waits behind it."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._queue: list[_Waiting] = []
+        self._queue_lock = threading.Lock()
+        self.lock = threading.RLock()
+        self._check_lock = threading.Lock()
+
+    def append(self, table: Table, batch: pa.RecordBatch) -> int:
+        """Log a batch and put it into the head. Returns its rows."""
+        batch = _owned(batch)
+        times = micros_of(batch.column(TIME))
+        entry = _Waiting(table, batch, encode_batch(batch), int(times.min()), int(times.max()))
+        if table.schema.duplicates == "reject":
+            with self._check_lock:
+                refuse_duplicates(table, batch)
+                self._commit(entry)
+        else:
+            self._commit(entry)
+        return int(batch.num_rows)
+
+    def _commit(self, entry: _Waiting) -> None:
+        with self._queue_lock:
+            self._queue.append(entry)
+        with self.lock:
+            if not entry.done:
+                with self._queue_lock:
+                    group, self._queue = self._queue, []
+                self._write(group)
+        if entry.error is not None:
+            raise entry.error
+
+    def _write(self, group: list[_Waiting]) -> None:
+        living = []
+        for entry in group:
+            if entry.table.dropped:
+                entry.error = NotFound(f"table {entry.table.schema.name!r} has been dropped")
+                entry.done = True
+            else:
+                living.append(entry)
+        try:
+            catalog = self._folder.catalog
+            with catalog.transaction():
+                ids = [catalog.add_hot(e.table.id, e.batch.num_rows, e.low, e.high, e.data) for e in living]
+            for entry, hot_id in zip(living, ids, strict=True):
+                with entry.table.lock:
+                    entry.table.head.add(hot_id, entry.batch)
+        except BaseException as problem:
+            for entry in living:
+                entry.error = problem
+            if not isinstance(problem, KymographError):
+                raise
+        finally:
+            for entry in living:
+                entry.done = True
+
+
+def _owned(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch itself, or a copy where it is a small window on large buffers that it would keep alive."""
+    if batch.get_total_buffer_size() <= 2 * batch.nbytes + 65_536:
+        return batch
+    return decode_batches(encode_batch(batch, compress=False))[0]
+
+
+def encode_batch(batch: pa.RecordBatch, *, compress: bool = True) -> memoryview:
+    """One batch as an Arrow IPC stream, lz4-compressed unless it is tiny."""
+    sink = pa.BufferOutputStream()
+    codec = "lz4" if compress and batch.nbytes > _COMPRESS_ABOVE else None
+    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
+        writer.write_batch(batch)
+    return memoryview(sink.getvalue())
+
+
+def decode_batches(data: bytes | memoryview) -> list[pa.RecordBatch]:
+    """The batches of one hot row."""
+    with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
+        return list(reader)
+
+
+def refuse_duplicates(table: Table, batch: pa.RecordBatch) -> None:
+    """Raise DuplicateRows when a key is twice in the batch or stored already; names the first one."""
+    rows = sort_batches(table.schema, [batch])
+    if len(rows.times) < batch.num_rows:
+        raise DuplicateRows(
+            f"table {table.schema.name}: {batch.num_rows - len(rows.times)} rows of the batch repeat a (series, time) of it"
+        )
+    generation = table.generation()
+    low, high = int(rows.times.min()), int(rows.times.max())
+    sources: list[tuple[SortedRows, int, int]] = [(run.rows, run.min_time, run.max_time) for run in generation.runs]
+    for block in generation.blocks:
+        if block.row.min_time <= high and block.row.max_time >= low:
+            sources.extend((group, block.row.min_time, block.row.max_time) for group in block.groups())
+    for source, first, last in sources:
+        within = select(rows, (), first, last + 1)
+        if within is None:
+            continue
+        _, ours = common_positions(source, rows, within)
+        if len(ours):
+            raise DuplicateRows(
+                f"table {table.schema.name}: {len(ours)} rows exist already, the first at {isoformat(int(rows.times[ours[0]]))}",
+                hint="nothing was stored; the table's policy is reject",
+            )

@@ -1,0 +1,369 @@
+"""The embedded engine: what `Engine`, `Bounded` and `Maintained` promise, over one folder."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from kymograph.engine.interface import CheckReport, PruneReport, Scan, TableStatistics
+from kymograph.errors import AlreadyExists, KymographError, ReadOnly, SchemaError, StorageError, StoreClosed
+from kymograph.local import integrity, retention, sealing
+from kymograph.local.catalog import Catalog
+from kymograph.local.commit import Committer
+from kymograph.local.files import Files, storage_errors
+from kymograph.local.folder import Folder, Table
+from kymograph.local.lock import WriterLock
+from kymograph.local.recovery import canonical_labels, load, open_folder
+from kymograph.local.scanning import Query, preceded, superseded
+from kymograph.model.matcher import Matcher
+from kymograph.model.schema import TableSchema
+from kymograph.options import StoreOptions
+
+log = logging.getLogger("kymograph.local")
+
+
+class LocalEngine:
+    """Tables in a folder. One writing instance per folder; any number of read-only ones beside it.
+
+    Attributes:
+        notes: what was noticed at opening (recovered, rebuilt, lost), in words.
+        failure: why background work fails at present, or "".
+    """
+
+    def __init__(self, path: str | Path, options: StoreOptions | None = None, files: Files | None = None) -> None:
+        self.path = Path(path)
+        self.options = options or StoreOptions()
+        self.notes: list[str] = []
+        self.failure = ""
+        self._files = files or Files()
+        self._closed = False
+        self._wake = threading.Condition()
+        self._registering = threading.Lock()
+        self._documents: dict[tuple[str, str], Any] = {}
+        self._series_ids: dict[tuple[str, str], int] = {}
+        self._lock: WriterLock | None = None
+        if self.options.read_only:
+            catalog = Catalog(self.path, self._files, read_only=True)
+            catalog.verify()
+            self._folder = Folder(self.path, self.options, self._files, catalog)
+            self._seen = -1
+            self._refreshing = threading.Lock()
+            self._refresh()
+        else:
+            with storage_errors(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = WriterLock(self.path)
+            try:
+                self._folder, self.notes = open_folder(self.path, self.options, self._files)
+            except BaseException:
+                self._lock.release()
+                raise
+        self._load_registry()
+        self._committer = Committer(self._folder)
+        limit = self.options.head_bytes if self.options.cap is None else max(2**18, self.options.cap // 32)
+        self._head_limit = min(self.options.head_bytes, limit)
+        self._worker = threading.Thread(target=self._maintain, name="kymograph-maintenance", daemon=True)
+        if not self.options.read_only:
+            self._worker.start()
+
+    # tables
+
+    def tables(self) -> Mapping[str, TableSchema]:
+        """The tables as of now, by name."""
+        return {name: table.schema for name, table in self._readable().tables.items()}
+
+    def create_table(self, schema: TableSchema) -> None:
+        """Durable when it returns; an equal table may be there already."""
+        folder = self._writable()
+        with folder.structure:
+            present = folder.tables.get(schema.name)
+            if present is not None:
+                if present.schema == schema:
+                    return
+                raise AlreadyExists(f"there is a table {schema.name!r} already", hint="drop it, or choose another name")
+            with folder.catalog.transaction():
+                table_id = folder.catalog.put_table(schema)
+            folder.tables = {**folder.tables, schema.name: Table(table_id, schema, (), None)}
+
+    def alter_table(self, schema: TableSchema) -> None:
+        """Add fields, or change policies."""
+        folder = self._writable()
+        with folder.structure:
+            table = folder.table(schema.name)
+            old = table.schema
+            if (schema.labels, schema.partition) != (old.labels, old.partition):
+                raise SchemaError(f"table {schema.name}: labels and partition cannot change")
+            if schema.fields[: len(old.fields)] != old.fields:
+                raise SchemaError(f"table {schema.name}: fields can only be added at the end")
+            with folder.catalog.transaction():
+                folder.catalog.put_table(schema, table.id)
+            table.extend(schema)
+
+    def drop_table(self, name: str) -> None:
+        """Forget the table and its rows."""
+        folder = self._writable()
+        with folder.structure, self._committer.lock:
+            folder.forget(folder.table(name))
+
+    # rows
+
+    def append(self, table: str, batch: pa.RecordBatch) -> int:
+        """Store rows; durable as `sync` says and visible when it returns."""
+        folder = self._writable()
+        found = folder.table(table)
+        if batch.num_rows == 0:
+            return 0
+        self._wait_for_room()
+        retention.make_room(folder, 2 * batch.nbytes + self._head_limit)
+        rows = self._committer.append(found, batch)
+        if self._head_bytes() > self._head_limit // 2:
+            with self._wake:
+                self._wake.notify_all()
+        return rows
+
+    def _head_bytes(self) -> int:
+        return sum(table.head.total_bytes for table in self._folder.tables.values())
+
+    def _wait_for_room(self) -> None:
+        """Hold writers back while the head is full; fail them while it cannot be sealed."""
+        while self._head_bytes() > self._head_limit:
+            with self._wake:
+                self._wake.notify_all()
+                if self.failure:
+                    raise StorageError(f"cannot seal, so nothing more is taken: {self.failure}")
+                self._wake.wait(0.05)
+            self._writable()
+
+    def scan(
+        self,
+        table: str,
+        matchers: Sequence[Matcher] = (),
+        start: int | None = None,
+        end: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Scan:
+        """Rows of [start, end) whose labels satisfy every matcher."""
+        for attempt in range(5):
+            folder = self._readable()
+            query = Query(folder.table(table).generation(), matchers, start, end, columns)
+            try:
+                return query.scan()
+            except KymographError:
+                # a read-only process may find that the writer has replaced a block since it looked
+                if not self.options.read_only or attempt == 4:
+                    raise
+                self._seen = -1
+        raise AssertionError
+
+    def delete(
+        self, table: str, matchers: Sequence[Matcher] = (), start: int | None = None, end: int | None = None
+    ) -> int:
+        """Remove rows for good. Returns how many."""
+        folder = self._writable()
+        found = folder.table(table)
+        Query(found.generation(), matchers, start, end, ())
+        with folder.structure, self._committer.lock:
+            sealing.seal(folder, found)
+            return sealing.delete_rows(folder, found, matchers, start, end)
+
+    def latest(self, table: str, matchers: Sequence[Matcher] = ()) -> pa.Table:
+        """The newest row of every series."""
+        found = self._readable().table(table)
+        with found.lock:
+            Query(found.generation(), matchers, None, None, ())
+            return found.newest().table(matchers)
+
+    def statistics(self, table: str) -> TableStatistics:
+        """Numbers of one table."""
+        found = self._readable().table(table)
+        with found.lock:
+            generation = found.generation()
+            series = found.newest().series()
+            hot_bytes = found.head.total_bytes
+        blocks, runs = generation.blocks, generation.runs
+        hidden = 0
+        if runs and blocks:
+            if generation.schema.duplicates == "ignore":
+                hidden = sum(len(preceded(generation, run)) for run in runs)
+            else:
+                newest = max(run.max_time for run in runs), min(run.min_time for run in runs)
+                touched = [b for b in blocks if b.row.min_time <= newest[0] and b.row.max_time >= newest[1]]
+                gone = [superseded(generation, block, group) for block in touched for group in block.groups()]
+                hidden = sum(len(g) for g in gone if g is not None)
+        hot_rows = sum(run.visible for run in runs)
+        partitions = {block.row.partition for block in blocks}
+        for run in runs:
+            partitions.update((run.rows.times // generation.schema.partition * generation.schema.partition).tolist())
+        low = [b.row.min_time for b in blocks] + [r.min_time for r in runs]
+        high = [b.row.max_time for b in blocks] + [r.max_time for r in runs]
+        return TableStatistics(
+            rows=sum(b.row.rows for b in blocks) + hot_rows - hidden,
+            series=series,
+            oldest=min(low, default=None),
+            newest=max(high, default=None),
+            hot_rows=hot_rows,
+            hot_bytes=hot_bytes,
+            sealed_bytes=sum(b.row.bytes for b in blocks),
+            blocks=len(blocks),
+            partitions=len(partitions),
+        )
+
+    # series and documents
+
+    def register_series(self, name: str, labels: Sequence[Mapping[str, str]]) -> list[int]:
+        """Ids of the scalar series `name{labels}`, in order, durable where new."""
+        folder = self._writable()
+        keys = [(name, canonical_labels(one)) for one in labels]
+        with self._registering:
+            missing = [(key, one) for key, one in zip(keys, labels, strict=True) if key not in self._series_ids]
+            if missing:
+                added = {}
+                with folder.catalog.transaction():
+                    for key, one in missing:
+                        if key not in added:
+                            added[key] = (folder.catalog.add_series(*key), dict(one))
+                self._series_ids.update({key: series_id for key, (series_id, _) in added.items()})
+                folder.series = {**folder.series, **{i: (key[0], one) for key, (i, one) in added.items()}}
+            return [self._series_ids[key] for key in keys]
+
+    def series(self) -> Mapping[int, tuple[str, Mapping[str, str]]]:
+        """Every registered series by id."""
+        return self._readable().series
+
+    def get_document(self, kind: str, key: str) -> Any:
+        """A small JSON value, or None."""
+        self._readable()
+        return self._documents.get((kind, key))
+
+    def put_document(self, kind: str, key: str, value: Any) -> None:
+        """Durable when it returns; None removes it."""
+        folder = self._writable()
+        with folder.catalog.transaction():
+            folder.catalog.put_document(kind, key, value)
+            self._documents = {k: v for k, v in self._documents.items() if k != (kind, key)}
+            if value is not None:
+                self._documents[kind, key] = value
+
+    def documents(self, kind: str) -> Mapping[str, Any]:
+        """All documents of one kind by key."""
+        self._readable()
+        return {key: value for (k, key), value in self._documents.items() if k == kind}
+
+    # bounds and maintenance
+
+    def prune(self, *, now: int, dry_run: bool = False) -> PruneReport:
+        """Apply age, byte and cap bounds as of `now` (µs), block by block."""
+        return retention.prune(self._writable(), now=now, dry_run=dry_run)
+
+    def usage(self) -> int:
+        """Bytes on disk, everything counted."""
+        return self._readable().usage()
+
+    def seal(self, table: str | None = None) -> int:
+        """Turn hot rows into blocks now. Returns rows sealed."""
+        folder = self._writable()
+        chosen = list(folder.tables.values()) if table is None else [folder.table(table)]
+        return sum(self._seal(one) for one in chosen)
+
+    def _seal(self, table: Table) -> int:
+        retention.make_room(self._folder, table.head.total_bytes)
+        rows = sealing.seal(self._folder, table)
+        if rows:
+            self._folder.catalog.shrink(self._head_limit)
+        with self._wake:
+            self._wake.notify_all()
+        return rows
+
+    def compact(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Merge small blocks until none is left to merge. Returns blocks removed net."""
+        folder = self._writable()
+        removed = 0
+        while more := sealing.compact(folder, eager=True, progress=progress):
+            removed += more
+        return removed
+
+    def check(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> CheckReport:
+        """Verify sizes, checksums and structure of everything stored; `repair` salvages what is undamaged."""
+        folder = self._writable() if repair else self._readable()
+        return integrity.check(folder, repair=repair, notes=self.notes, progress=progress)
+
+    def _maintain(self) -> None:
+        pause = 1.0
+        while not self._closed:
+            with self._wake:
+                if self._head_bytes() <= self._head_limit // 2:
+                    self._wake.wait(pause)
+            if self._closed:
+                return
+            try:
+                self._maintain_once()
+                self.failure, pause = "", 1.0
+            except KymographError as problem:
+                self.failure, pause = problem.message, min(pause * 2, 30.0)
+                log.error("background work failed, trying again in %.0f s: %s", pause, problem)
+                with self._wake:
+                    self._wake.notify_all()
+                    self._wake.wait(min(pause, 5.0))
+            except Exception as problem:
+                self.failure = repr(problem)
+                log.exception("background work failed")
+                time.sleep(1)
+
+    def _maintain_once(self) -> None:
+        tables = list(self._folder.tables.values())
+        full = self._head_bytes() > self._head_limit // 2
+        largest = max(tables, key=lambda t: t.head.total_bytes, default=None)
+        now = time.monotonic()
+        for table in tables:
+            if (full and table is largest) or table.head.age(now) * 1e6 > self.options.seal_after:
+                self._seal(table)
+        sealing.compact(self._folder, eager=False)
+
+    # life
+
+    def _readable(self) -> Folder:
+        if self._closed:
+            raise StoreClosed(f"{self.path} has been closed")
+        if self.options.read_only:
+            self._refresh()
+        return self._folder
+
+    def _writable(self) -> Folder:
+        if self._closed:
+            raise StoreClosed(f"{self.path} has been closed")
+        if self.options.read_only:
+            raise ReadOnly(f"{self.path} is open read-only")
+        return self._folder
+
+    def _refresh(self) -> None:
+        """See what the writing process has committed since."""
+        with self._refreshing:
+            version = self._folder.catalog.data_version()
+            if version != self._seen:
+                load(self._folder)
+                self._load_registry()
+                self._seen = version
+
+    def _load_registry(self) -> None:
+        self._documents = self._folder.catalog.load_documents()
+        self._series_ids = {(name, canonical_labels(one)): i for i, (name, one) in self._folder.series.items()}
+
+    def close(self) -> None:
+        """Stop background work and give the folder free; what is hot stays in the log. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._wake:
+            self._wake.notify_all()
+        if self._worker.is_alive():
+            self._worker.join()
+        with self._folder.structure, self._committer.lock:
+            self._folder.catalog.close()
+        if self._lock is not None:
+            self._lock.release()

@@ -1,0 +1,283 @@
+"""Opening a folder: what a crash left is removed, an unreadable catalog is rebuilt from the blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sqlite3
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kymograph.errors import Corrupt, KymographError
+from kymograph.local.block import decode_metadata, file_checksum, footer
+from kymograph.local.catalog import CATALOG, BlockRow, Catalog, HotRow, checksum
+from kymograph.local.commit import decode_batches
+from kymograph.local.files import Files
+from kymograph.local.folder import Folder, Table
+from kymograph.model.schema import TableSchema
+from kymograph.model.time import TIME, micros_of
+from kymograph.options import StoreOptions
+
+log = logging.getLogger("kymograph.local")
+
+
+def open_folder(path: Path, options: StoreOptions, files: Files) -> tuple[Folder, list[str]]:
+    """Open for writing; the caller holds the lock. Returns what was noticed on the way, in words.
+
+    Raises:
+        StorageError: the folder cannot be used at all.
+    """
+    notes: list[str] = []
+    rebuild = not (path / CATALOG).exists() and any((path / "blocks").glob("*/*/*.parquet"))
+    damaged: Path | None = None
+    lost = damaged_log(path)
+    try:
+        folder = None if rebuild else _load(path, options, files)
+    except Corrupt as problem:
+        log.error("the catalog cannot be read and is rebuilt from the blocks: %s", problem)
+        notes.append(f"the catalog could not be read ({problem.message}) and was rebuilt from the blocks")
+        folder, damaged = None, _move_aside(path)
+        notes.append(f"the damaged catalog is kept as {damaged.name}")
+    if folder is None:
+        folder = _rebuild(path, options, files, damaged, notes)
+    if lost:
+        notes.append(lost)
+        log.error("%s", lost)
+    _remove_strays(folder, notes)
+    return folder, notes
+
+
+def _load(path: Path, options: StoreOptions, files: Files) -> Folder:
+    catalog = Catalog(path, files, sync=options.sync, read_only=options.read_only)
+    try:
+        catalog.verify()
+        folder = Folder(path, options, files, catalog)
+        load(folder)
+    except BaseException:
+        catalog.close()
+        raise
+    return folder
+
+
+def load(folder: Folder) -> None:
+    """Read everything the catalog knows into `folder`, replacing what it held."""
+    catalog = folder.catalog
+    with catalog.reading():
+        schemas = catalog.load_tables()
+        rows: dict[int, list[BlockRow]] = {table_id: [] for table_id in schemas}
+        for row in catalog.load_blocks():
+            if row.table_id not in rows:
+                raise Corrupt(f"block {row.path} belongs to no table")
+            rows[row.table_id].append(row)
+        hot: dict[int, list[HotRow]] = {table_id: [] for table_id in schemas}
+        for entry in catalog.load_hot():
+            if entry.table_id not in hot:
+                raise Corrupt(f"hot batch {entry.id} belongs to no table")
+            hot[entry.table_id].append(entry)
+        tables = {}
+        for table_id, schema in schemas.items():
+            tables[schema.name] = _table(folder, schema, table_id, rows[table_id], hot[table_id])
+        folder.series = {series_id: (name, labels) for series_id, name, labels in catalog.load_series()}
+    folder.tables = tables
+
+
+def _table(folder: Folder, schema: TableSchema, table_id: int, rows: list[BlockRow], hot: list[HotRow]) -> Table:
+    """A table as the catalog has it now; what was there already is kept where it still holds."""
+    old = folder.tables.get(schema.name)
+    known = {block.row.id: block for block in old.blocks} if old else {}
+    blocks = [known.get(row.id) or folder.block(row, schema) for row in rows]
+    if old and old.id == table_id and old.schema == schema and not old.damage:
+        have = set(old.head.hot_ids)
+        if have <= {entry.id for entry in hot}:
+            with old.lock:
+                old.swap_blocks(blocks)
+                _add_hot(folder, old, [entry for entry in hot if entry.id not in have])
+            return old
+    try:
+        saved = folder.catalog.load_latest(table_id)
+    except Corrupt:
+        saved = None  # found again among the blocks
+    table = Table(table_id, schema, blocks, saved)
+    _add_hot(folder, table, hot)
+    return table
+
+
+def _add_hot(folder: Folder, table: Table, hot: list[HotRow]) -> None:
+    for entry in hot:
+        try:
+            for batch in decode_batches(folder.catalog.read_hot(entry)):
+                table.head.add(entry.id, batch)
+        except (Corrupt, pa.ArrowException, OSError) as problem:
+            table.damage.append(f"hot batch {entry.id} with {entry.rows} rows is damaged: {problem}")
+            table.damaged_hot.append(entry.id)
+
+
+def damaged_log(path: Path) -> str:
+    """Words for committed transactions that SQLite will pass over in a damaged write-ahead log, or "".
+
+    SQLite replays the log up to the first frame whose checksum does not hold and drops the rest without a word: right
+    after a torn write, wrong after a flipped byte. Frames that are whole, carry this log's salt and end a transaction
+    beyond that point tell the two apart, but for the very last transaction, which is reported too.
+    """
+    wal = path / (CATALOG + "-wal")
+    with contextlib.suppress(OSError, struct.error):
+        data = wal.read_bytes()
+        if len(data) < 56:
+            return ""
+        magic, _, page, _, salt = struct.unpack(">IIII8s", data[:24])
+        big = magic & 1
+        sums = _wal_sum(data[:24], (0, 0), big)
+        good = magic >> 1 == 0x377F0682 >> 1 and struct.pack(">II", *sums) == data[24:32]
+        page = page if good else 16384
+        first_salt = data[40:48]
+        dropped = 0
+        for at in range(32, len(data) - page - 23, page + 24):
+            header = data[at : at + 24]
+            if good and header[8:16] == salt:
+                following = _wal_sum(data[at + 24 : at + 24 + page], _wal_sum(header[:8], sums, big), big)
+                if struct.pack(">II", *following) == header[16:24]:
+                    sums = following
+                    continue
+            good = False
+            commit = header[4:8] != b"\0\0\0\0"
+            dropped += commit and header[8:16] in (salt, first_salt) and first_salt == header[8:16]
+        if dropped:
+            return f"the log {wal.name} is damaged: the last {dropped} transactions in it are lost"
+    return ""
+
+
+def _wal_sum(data: bytes, start: tuple[int, int], big: int) -> tuple[int, int]:
+    s0, s1 = start
+    for x, y in struct.iter_unpack(">II" if big else "<II", data):
+        s0 = (s0 + x + s1) & 0xFFFFFFFF
+        s1 = (s1 + y + s0) & 0xFFFFFFFF
+    return s0, s1
+
+
+def _move_aside(path: Path) -> Path:
+    name = f"catalog.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    target = path / f"{name}.db"
+    number = 1
+    while target.exists():
+        number += 1
+        target = path / f"{name}-{number}.db"
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path / CATALOG}{suffix}").rename(f"{target}{suffix}")
+    return target
+
+
+def _rebuild(path: Path, options: StoreOptions, files: Files, damaged: Path | None, notes: list[str]) -> Folder:
+    found: list[tuple[Path, dict[str, Any], pq.FileMetaData]] = []
+    replaced: set[str] = set()
+    for file in sorted((path / "blocks").glob("*/*/*.parquet")):
+        try:
+            with pq.ParquetFile(file) as opened:
+                document = decode_metadata(opened.schema_arrow)
+                found.append((file, document, opened.metadata))
+                replaced.update(document["replaces"])
+        except (Corrupt, pa.ArrowException, OSError) as problem:
+            aside = path / "damaged" / file.relative_to(path / "blocks")
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(aside)
+            notes.append(
+                f"block {file.relative_to(path / 'blocks')} is no readable block and was moved aside: {problem}"
+            )
+    catalog = Catalog(path, files, sync=options.sync)
+    with catalog.transaction():
+        ids: dict[str, int] = {}
+        schemas: dict[str, TableSchema] = {}
+        for _, document, _ in found:
+            schema = TableSchema.from_json(document["table"])
+            if len(schema.fields) >= len(schemas.get(schema.name, schema).fields):
+                schemas[schema.name] = schema
+        salvaged = _Salvage(damaged, schemas)
+        for name, schema in schemas.items():
+            ids[name] = catalog.put_table(schema)
+        series: dict[int, tuple[str, dict[str, str]]] = dict(salvaged.series)
+        for file, document, _ in found:
+            name = TableSchema.from_json(document["table"]).name
+            relative = str(file.relative_to(path / "blocks"))
+            if relative not in replaced:
+                catalog.add_block(
+                    _block_row(file, relative, ids[name], document), footer(memoryview(file.read_bytes()))
+                )
+            series.update({int(i): (n, labels) for i, (n, labels) in document.get("series", {}).items()})
+        for series_id, (name, labels) in sorted(series.items()):
+            catalog.add_series(name, canonical_labels(labels), series_id)
+        for name, hot in salvaged.hot:
+            batches = decode_batches(hot)
+            times = [micros_of(batch.column(TIME)) for batch in batches]
+            low, high = min(int(t.min()) for t in times), max(int(t.max()) for t in times)
+            catalog.add_hot(ids[name], sum(len(t) for t in times), low, high, hot)
+        for (kind, key), value in salvaged.documents.items():
+            catalog.put_document(kind, key, value)
+    notes.append(
+        f"rebuilt {len(ids)} tables from {len(found)} blocks and {len(salvaged.hot)} batches of the damaged catalog's log"
+    )
+    folder = Folder(path, options, files, catalog)
+    load(folder)
+    return folder
+
+
+def _block_row(file: Path, relative: str, table_id: int, document: dict[str, Any]) -> BlockRow:
+    times = micros_of(pq.read_table(file, columns=[TIME]).column(TIME).combine_chunks())
+    crc, size = file_checksum(file)
+    low, high = int(times.min()), int(times.max())
+    return BlockRow(0, table_id, document["partition"], relative, document["level"], len(times), low, high, size, crc)
+
+
+def canonical_labels(labels: Any) -> str:
+    """Labels as the text that identifies a series: JSON with sorted keys."""
+    return json.dumps(dict(labels), sort_keys=True, ensure_ascii=False)
+
+
+class _Salvage:
+    """Whatever rows of a damaged catalog still carry a good checksum."""
+
+    def __init__(self, path: Path | None, schemas: dict[str, TableSchema]) -> None:
+        self.hot: list[tuple[str, bytes]] = []
+        self.series: dict[int, tuple[str, dict[str, str]]] = {}
+        self.documents: dict[tuple[str, str], Any] = {}
+        if path is None:
+            return
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            names = {}
+            for table_id, name, text, _ in self._rows(db, "SELECT id, name, schema, crc FROM tables"):
+                with contextlib.suppress(KymographError, ValueError, KeyError):
+                    schema = TableSchema.from_json(text)
+                    names[table_id] = name
+                    if len(schema.fields) >= len(schemas.get(name, schema).fields):
+                        schemas[name] = schema
+            for row in self._rows(db, "SELECT table_id, rows, min_time, max_time, data, crc FROM hot ORDER BY id"):
+                if row[0] in names:
+                    self.hot.append((names[row[0]], row[4]))
+            for series_id, name, text, _ in self._rows(db, "SELECT id, name, labels, crc FROM series"):
+                self.series[series_id] = (name, json.loads(text))
+            for kind, key, text, _ in self._rows(db, "SELECT kind, key, value, crc FROM documents"):
+                self.documents[kind, key] = json.loads(text)
+
+    @staticmethod
+    def _rows(db: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
+        good: list[tuple[Any, ...]] = []
+        try:
+            good.extend(row for row in db.execute(query) if checksum(*row[:-1]) == row[-1])
+        except sqlite3.Error as problem:
+            log.warning("the damaged catalog ends early: %s", problem)
+        return good
+
+
+def _remove_strays(folder: Folder, notes: list[str]) -> None:
+    """Files that a crash left between writing and publishing, or between publishing and removing."""
+    known = {block.path for table in folder.tables.values() for block in table.blocks}
+    strays = [f for f in folder.blocks_path.rglob("*") if f.is_file() and f not in known]
+    for stray in strays:
+        folder.files.unlink(stray)
+    if strays:
+        notes.append(f"removed {len(strays)} files that an interrupted run had left unpublished")

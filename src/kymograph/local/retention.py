@@ -1,0 +1,114 @@
+"""What keeps the folder bounded: age, bytes per table, and the store-wide cap; oldest blocks first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from kymograph.engine.interface import PruneReport, Victim
+from kymograph.local.block import Block
+from kymograph.local.folder import Folder, Table
+from kymograph.local.sealing import refresh_latest
+
+# the cap is acted on at 90 % and brought down to 85 %, so that not every write has to drop something
+HIGH, LOW = 90, 85
+
+Reason = Literal["age", "bytes", "cap"]
+_Choice = tuple[Table, Block, Reason]
+
+
+def prune(folder: Folder, *, now: int, dry_run: bool) -> PruneReport:
+    """Apply every bound as of `now` (µs)."""
+    with folder.structure:
+        chosen = _too_old(folder, now)
+        chosen += _over_table_bytes(folder, {block.row.id for _, block, _ in chosen})
+        chosen += _over_cap(folder, {block.row.id for _, block, _ in chosen}, 0)
+        return _report(folder, chosen, dry_run)
+
+
+def make_room(folder: Folder, need: int) -> PruneReport:
+    """Drop the oldest blocks when `need` more bytes would pass 90 % of the cap."""
+    cap = folder.options.cap
+    if cap is None or folder.usage() + need <= cap * HIGH // 100:
+        return PruneReport()
+    with folder.structure:
+        return _report(folder, _over_cap(folder, set(), need), dry_run=False)
+
+
+def _report(folder: Folder, chosen: Sequence[_Choice], dry_run: bool) -> PruneReport:
+    victims: dict[tuple[str, int, Reason], list[Block]] = {}
+    for table, block, reason in chosen:
+        victims.setdefault((table.schema.name, block.row.partition, reason), []).append(block)
+    if not dry_run:
+        by_table: dict[int, tuple[Table, list[Block]]] = {}
+        for table, block, _ in chosen:
+            by_table.setdefault(table.id, (table, []))[1].append(block)
+        for table, blocks in by_table.values():
+            _drop(folder, table, blocks)
+    return PruneReport(
+        tuple(
+            Victim(
+                table=name,
+                partition=partition,
+                start=min(b.row.min_time for b in blocks),
+                end=max(b.row.max_time for b in blocks) + 1,
+                rows=sum(b.row.rows for b in blocks),
+                bytes=sum(b.row.bytes for b in blocks),
+                reason=reason,
+            )
+            for (name, partition, reason), blocks in victims.items()
+        ),
+        dry_run,
+    )
+
+
+def _drop(folder: Folder, table: Table, blocks: list[Block]) -> None:
+    newest = max(block.row.max_time for block in blocks)
+    with table.lock:
+        lost = table.newest().keys((), None, newest + 1)
+    folder.publish(table, (), blocks, save_latest=not lost)
+    refresh_latest(folder, table, lost, until=newest)
+
+
+def _too_old(folder: Folder, now: int) -> list[_Choice]:
+    chosen: list[_Choice] = []
+    for table in folder.tables.values():
+        age = table.schema.retention.age_micros or folder.options.age
+        if age is not None:
+            chosen += [(table, block, "age") for block in table.blocks if block.row.max_time < now - age]
+    return chosen
+
+
+def _over_table_bytes(folder: Folder, gone: set[int]) -> list[_Choice]:
+    chosen: list[_Choice] = []
+    for table in folder.tables.values():
+        limit = table.schema.retention.max_bytes
+        if limit is not None:
+            left = [block for block in table.blocks if block.row.id not in gone]
+            excess = sum(block.row.bytes for block in left) - limit
+            chosen += [(table, block, "bytes") for block in _oldest(left, excess)]
+    return chosen
+
+
+def _over_cap(folder: Folder, gone: set[int], need: int) -> list[_Choice]:
+    cap = folder.options.cap
+    if cap is None:
+        return []
+    owner = {block.row.id: table for table in folder.tables.values() for block in table.blocks}
+    blocks = [b for table in folder.tables.values() for b in table.blocks]
+    usage = folder.usage() + need - sum(block.row.bytes for block in blocks if block.row.id in gone)
+    if usage <= cap * HIGH // 100:
+        return []
+    left = [block for block in blocks if block.row.id not in gone]
+    return [(owner[block.row.id], block, "cap") for block in _oldest(left, usage - cap * LOW // 100)]
+
+
+def _oldest(blocks: Sequence[Block], excess: int) -> list[Block]:
+    """The oldest blocks, by partition and then by newest row, that together free `excess` bytes."""
+    chosen = []
+    for block in sorted(blocks, key=lambda b: (b.row.partition, b.row.max_time)):
+        if excess <= 0:
+            break
+        chosen.append(block)
+        excess -= block.row.bytes
+    return chosen

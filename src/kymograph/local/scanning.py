@@ -1,0 +1,158 @@
+"""Reading a generation: which row groups and runs may hold the rows, and the rows of each, none twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kymograph.engine.interface import Scan
+from kymograph.errors import SchemaError
+from kymograph.local.block import Block, OpenBlock, RowGroup
+from kymograph.local.folder import Generation
+from kymograph.local.head import Run
+from kymograph.local.rows import Ints, SortedRows, common_positions, gather, select
+from kymograph.model.matcher import Matcher
+from kymograph.model.schema import TableSchema
+from kymograph.model.time import TIME
+
+_GROUPS_PER_PART = 4
+
+
+class Query:
+    """One scan's question."""
+
+    def __init__(
+        self,
+        generation: Generation,
+        matchers: Sequence[Matcher],
+        start: int | None,
+        end: int | None,
+        columns: Sequence[str] | None,
+    ) -> None:
+        schema = generation.schema
+        self.generation = generation
+        self.schema = schema
+        self.matchers = tuple(matchers)
+        self.start, self.end = start, end
+        self.columns = schema.columns if columns is None else tuple(columns)
+        for name in self.columns:
+            if name not in schema.columns:
+                raise SchemaError(
+                    f"table {schema.name} has no column {name!r}", hint="it has " + ", ".join(schema.columns)
+                )
+        for matcher in self.matchers:
+            if matcher.label not in schema.labels:
+                raise SchemaError(
+                    f"table {schema.name} has no label {matcher.label!r}",
+                    hint="its labels are " + (", ".join(schema.labels) or "none"),
+                )
+
+    def within(self, low: int, high: int) -> bool:
+        """Whether [low, high], both inclusive, touches the asked range."""
+        return (self.end is None or low < self.end) and (self.start is None or high >= self.start)
+
+    def scan(self) -> Scan:
+        """Files are opened (and verified) here, so that what is published later does not disturb the parts."""
+        parts: list[Callable[[], Iterator[pa.RecordBatch]]] = []
+        rows = 0
+        for block in self.generation.blocks:
+            if not self.within(block.row.min_time, block.row.max_time):
+                continue
+            opened = block.open()
+            groups = [g for g in range(len(opened.starts) - 1) if self._may_hold(opened, g)]
+            pieces = [groups[at : at + _GROUPS_PER_PART] for at in range(0, len(groups), _GROUPS_PER_PART)]
+            parts.extend(_part(self, block, opened, piece) for piece in pieces)
+            rows += sum(int(opened.starts[g + 1] - opened.starts[g]) for g in groups)
+        for run in self.generation.runs:
+            if self.within(run.min_time, run.max_time):
+                excluded = run.excluded
+                if self.schema.duplicates == "ignore":
+                    excluded = np.union1d(excluded, preceded(self.generation, run))
+                parts.append(_run_part(self, run, excluded))
+                rows += run.visible
+        arrow = pa.schema([self.schema.arrow.field(name) for name in self.columns])
+        return Scan(arrow, parts, rows)
+
+    def _may_hold(self, opened: OpenBlock, group: int) -> bool:
+        ranges = opened.bounds[group]
+        if TIME in ranges and not self.within(*ranges[TIME]):
+            return False
+        return all(_possible(m, *ranges[m.label]) for m in self.matchers if m.label in ranges)
+
+    def batch(self, rows: SortedRows, excluded: Ints | None) -> pa.RecordBatch | None:
+        found = select(rows, self.matchers, self.start, self.end, excluded)
+        return None if found is None else gather(rows, found, self.schema, self.columns)
+
+
+def _possible(matcher: Matcher, low: Any, high: Any) -> bool:
+    """Whether a label between `low` and `high`, never null, can satisfy an "=" or "in"; True for the other operators."""
+    wanted: Any = {matcher.value} if matcher.operator == "=" else matcher.value
+    if not isinstance(wanted, (set, frozenset)) or {None, ""} & wanted:
+        return True
+    return any(type(value) is type(low) and low <= value <= high for value in wanted)
+
+
+def _part(
+    query: Query, block: Block, opened: OpenBlock, groups: Sequence[int]
+) -> Callable[[], Iterator[pa.RecordBatch]]:
+    def read() -> Iterator[pa.RecordBatch]:
+        chosen = set(groups)
+        for group in block.groups(opened):
+            if group.number in chosen:
+                batch = query.batch(group, superseded(query.generation, block, group))
+                if batch is not None:
+                    yield batch
+
+    return read
+
+
+def _run_part(query: Query, run: Run, excluded: Ints) -> Callable[[], Iterator[pa.RecordBatch]]:
+    def read() -> Iterator[pa.RecordBatch]:
+        batch = query.batch(run.rows, excluded)
+        if batch is not None:
+            yield batch
+
+    return read
+
+
+def superseded(generation: Generation, block: Block, group: RowGroup) -> Ints | None:
+    """Positions in a row group that rows of the head replace."""
+    if generation.schema.duplicates == "ignore":
+        return None
+    hits = [_collisions(block, group, run)[0] for run in generation.runs if _touch(block, run)]
+    hits = [h for h in hits if len(h)]
+    return np.unique(np.concatenate(hits)) if hits else None
+
+
+def preceded(generation: Generation, run: Run) -> Ints:
+    """Positions in a run whose key a block holds already."""
+    hits = [np.empty(0, np.int64)]
+    for block in generation.blocks:
+        if _touch(block, run):
+            hits.extend(_collisions(block, group, run)[1] for group in block.groups())
+    return np.unique(np.concatenate(hits))
+
+
+def _touch(block: Block, run: Run) -> bool:
+    return block.row.min_time <= run.max_time and block.row.max_time >= run.min_time
+
+
+def _collisions(block: Block, group: RowGroup, run: Run) -> tuple[Ints, Ints]:
+    """Positions in the row group and in the run that hold the same (series, time)."""
+    key = (block.row.id, group.number)
+    found = run.collisions.get(key)
+    if found is None:
+        within = select(run.rows, (), block.row.min_time, block.row.max_time + 1)
+        nothing = np.empty(0, np.int64)
+        found = (nothing, nothing) if within is None else common_positions(group, run.rows, within)
+        run.collisions[key] = found
+    return found
+
+
+def part_of(schema: TableSchema, rows: SortedRows, excluded: Ints | None) -> pa.RecordBatch | None:
+    """All of some sorted rows but `excluded`, in canonical columns."""
+    found = select(rows, excluded=excluded)
+    return None if found is None else gather(rows, found, schema, schema.columns)

@@ -1,0 +1,208 @@
+"""Sealing the head into blocks, merging small blocks, and taking rows out of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from kymograph.local.block import Block, as_table
+from kymograph.local.catalog import BlockRow
+from kymograph.local.folder import Folder, Generation, Table
+from kymograph.local.head import Run, visible_batch
+from kymograph.local.rows import Ints, gather, select
+from kymograph.local.scanning import part_of, preceded, superseded
+from kymograph.local.sorting import sort_batches
+from kymograph.model.matcher import Matcher
+from kymograph.model.schema import TableSchema
+from kymograph.model.time import TIME, micros_of
+
+# blocks with at least this many values are never merged again; it bounds the memory of a merge
+FULL_BLOCK = 6_000_000
+FANOUT = 8
+
+
+def seal(folder: Folder, table: Table) -> int:
+    """Turn the table's hot rows into blocks. Returns rows sealed; on failure they stay hot."""
+    with folder.structure:
+        with table.lock:
+            if table.dropped or table.damage or table.head.empty:
+                return 0
+            runs, hot_ids = table.head.freeze()
+            generation = Generation(table.schema, table.blocks, tuple(runs))
+        new: list[BlockRow] = []
+        try:
+            rewritten = _drop_superseded(folder, table, generation, new)
+            batches = []
+            for run in runs:
+                if generation.schema.duplicates == "ignore":
+                    run = run.without(preceded(generation, run))
+                batch = visible_batch(generation.schema, run)
+                if batch is not None:
+                    batches.append(batch)
+            rows = sum(int(batch.num_rows) for batch in batches)
+            for partition, data in _partitions(generation.schema, batches):
+                new.append(folder.write_block(table, data, partition=partition, level=0))
+            del batches
+            folder.publish(table, new, rewritten, sealed=hot_ids)
+        except BaseException:
+            folder.discard(new)
+            with table.lock:
+                table.head.thaw()
+            raise
+        return rows
+
+
+def _drop_superseded(folder: Folder, table: Table, generation: Generation, new: list[BlockRow]) -> list[Block]:
+    """Rewrite blocks without the rows that the head replaces; returns the blocks to remove."""
+    touched = []
+    for block in generation.blocks:
+        if any(r.min_time <= block.row.max_time and r.max_time >= block.row.min_time for r in generation.runs):
+            gone = [superseded(generation, block, group) for group in block.groups()]
+            if any(g is not None for g in gone):
+                _rewrite(folder, table, block, gone, new)
+                touched.append(block)
+    return touched
+
+
+def _rewrite(folder: Folder, table: Table, block: Block, gone: Sequence[Ints | None], new: list[BlockRow]) -> None:
+    schema = table.schema
+    batches = [part_of(schema, group, excluded) for group, excluded in zip(block.groups(), gone, strict=True)]
+    left = [batch for batch in batches if batch is not None]
+    if left:
+        data = as_table(schema, left)
+        partition, level = block.row.partition, block.row.level
+        new.append(folder.write_block(table, data, partition=partition, level=level, replaces=[block]))
+
+
+def _partitions(schema: TableSchema, batches: Sequence[pa.RecordBatch]) -> list[tuple[int, pa.Table]]:
+    """Sorted rows by partition, oldest first."""
+    if not batches:
+        return []
+    times = np.concatenate([micros_of(batch.column(TIME)) for batch in batches])
+    slices = np.unique(times // schema.partition) * schema.partition
+    if len(batches) == 1 and len(slices) == 1:
+        return [(int(slices[0]), pa.Table.from_batches(batches))]
+    run = Run.of(sort_batches(schema, batches))
+    found = []
+    for start in slices.tolist():
+        batch = visible_batch(schema, run, start, start + schema.partition)
+        assert batch is not None
+        found.append((start, as_table(schema, [batch])))
+    return found
+
+
+def delete_rows(folder: Folder, table: Table, matchers: Sequence[Matcher], start: int | None, end: int | None) -> int:
+    """Remove rows from blocks; the caller has sealed the head and keeps writers out. Returns how many."""
+    generation = table.generation()
+    new: list[BlockRow] = []
+    old: list[Block] = []
+    removed = 0
+    try:
+        for block in generation.blocks:
+            if (end is not None and block.row.min_time >= end) or (start is not None and block.row.max_time < start):
+                continue
+            gone = []
+            for group in block.groups():
+                found = select(group, matchers, start, end)
+                gone.append(None if found is None else found.positions())
+                removed += 0 if found is None else found.rows
+            if any(g is not None for g in gone):
+                _rewrite(folder, table, block, gone, new)
+                old.append(block)
+        if old:
+            with table.lock:
+                lost = table.newest().keys(matchers, start, end)
+            folder.publish(table, new, old, save_latest=not lost)
+            refresh_latest(folder, table, lost)
+    except BaseException:
+        folder.discard(new)
+        raise
+    return removed
+
+
+def refresh_latest(folder: Folder, table: Table, lost: set[tuple[object, ...]], until: int | None = None) -> None:
+    """Find the newest rows left of series whose newest row has gone, none later than `until`, and save the result."""
+    if not lost:
+        return
+    with table.lock:
+        blocks = [block for block in table.blocks if until is None or block.row.min_time <= until]
+        groups = [group for block in blocks for group in block.groups()]
+        table.newest().replace(lost, [*groups, *(run.rows for run in table.head.runs())])
+        saved = table.newest().dump()
+    with folder.catalog.transaction():
+        folder.catalog.put_latest(table.id, saved)
+
+
+def mergeable(table: Table, *, eager: bool) -> list[list[Block]]:
+    """Groups of neighbouring small blocks of one partition worth merging.
+
+    Lazily, `FANOUT` blocks of one level make one of the next; eagerly any two neighbours do.
+    """
+    with table.lock:
+        blocks, width = table.blocks, len(table.schema.columns)
+    by_partition: dict[int, list[Block]] = {}
+    for block in blocks:
+        if block.row.rows * width < FULL_BLOCK:
+            by_partition.setdefault(block.row.partition, []).append(block)
+    groups = []
+    for small in by_partition.values():
+        levels = [None] if eager else sorted({block.row.level for block in small})
+        for level in levels:
+            same = [b for b in small if level is None or b.row.level == level]
+            least = 2 if eager else FANOUT
+            group: list[Block] = []
+            for block in same:
+                full = (sum(b.row.rows for b in group) + block.row.rows) * width > FULL_BLOCK
+                if full or (not eager and len(group) == FANOUT):
+                    groups.append(group)
+                    group = []
+                group.append(block)
+            groups.append(group)
+            groups = [g for g in groups if len(g) >= least or (len(g) > 1 and _nearly_full(g, width))]
+    return groups
+
+
+def _nearly_full(group: Sequence[Block], width: int) -> bool:
+    return sum(block.row.rows for block in group) * width > FULL_BLOCK // 2
+
+
+def merge(folder: Folder, table: Table, group: Sequence[Block]) -> None:
+    """Replace neighbouring blocks of one partition by one."""
+    with folder.structure:
+        with table.lock:
+            current = {block.row.id for block in table.blocks}
+            schema = table.schema
+        if table.dropped or not all(block.row.id in current for block in group):
+            return
+        batches = [part_of(schema, rows, None) for block in group for rows in block.groups()]
+        sorted_rows = sort_batches(schema, [batch for batch in batches if batch is not None])
+        del batches
+        everything = select(sorted_rows)
+        assert everything is not None
+        data = pa.Table.from_batches([gather(sorted_rows, everything, schema, schema.columns)])
+        del sorted_rows
+        level = max(block.row.level for block in group) + 1
+        new: list[BlockRow] = []
+        try:
+            new.append(folder.write_block(table, data, partition=group[0].row.partition, level=level, replaces=group))
+            folder.publish(table, new, group)
+        except BaseException:
+            folder.discard(new)
+            raise
+
+
+def compact(folder: Folder, *, eager: bool, progress: Callable[[int, int], None] | None = None) -> int:
+    """Merge what is worth merging in every table. Returns blocks removed net."""
+    removed = 0
+    for table in list(folder.tables.values()):
+        groups = mergeable(table, eager=eager)
+        for done, group in enumerate(groups):
+            if not folder.room_for(sum(block.row.bytes for block in group)):
+                return removed
+            merge(folder, table, group)
+            removed += len(group) - 1
+            if progress is not None:
+                progress(done + 1, len(groups))
+    return removed
