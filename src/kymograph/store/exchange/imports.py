@@ -1,0 +1,235 @@
+"""A file into a table, chunk by chunk, with every error saying where it is and how many rows were stored before it."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kymograph.errors import InvalidInput, KymographError
+from kymograph.model.schema import LABEL_TYPE, SAMPLES
+from kymograph.model.time import TIME, TIME_TYPE, time_array, to_micros
+from kymograph.store.exchange.infer import Misfit, convert, infer_texts
+from kymograph.store.exchange.jsonlines import Lines, infer_rows, json_rows, rows_table
+from kymograph.store.exchange.source import Source
+from kymograph.store.exchange.tabular import arrow_tables, csv_texts, parquet_tables, schema_within
+from kymograph.store.store import Store
+
+# (rows stored so far, part of the file read so far from 0 to 1 or None where nobody can know)
+Progress = Callable[[int, float | None], None]
+_Types = Mapping[str, pa.DataType]
+_UNREADABLE = (pa.ArrowException, ValueError, OSError, EOFError, zlib.error)
+
+
+def import_rows(
+    store: Store,
+    table: str,
+    given: str | os.PathLike[str] | BinaryIO,
+    *,
+    form: str | None = None,
+    labels: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Store the rows of one file; memory is that of a few chunks, however large the file is.
+
+    Text files (CSV with a header, JSON lines) take the types of an existing table; columns it lacks, and all columns of
+    a new table, are typed by all of their values (from a pipe: by the first chunk). Times are ISO 8601 or int µs. An
+    empty CSV cell is null, `""` is empty text; the texts NaN, Infinity and -Infinity are floats.
+
+    Args:
+        table: created when there is none: with the labels and policies that an export of ours carries, else with
+            `labels`, else with every text column as a label.
+        given: a path (`.gz`, `.zst` and `.bz2` of text are unpacked), or a binary stream.
+        form: csv, json, parquet or arrow; None goes by the name.
+        labels: the label columns of a new table; those of an existing table must be the same.
+
+    Returns:
+        Rows stored.
+
+    Raises:
+        KymographError: names file, place and the rows stored before it. Rows of the chunk it is in are not stored.
+    """
+    source = Source(given, form)
+    taken = 0
+    try:
+        for rows in _tables(store, table, source, labels):
+            taken += store.write(table, rows)
+            if progress is not None:
+                progress(taken, source.fraction())
+    except KymographError as problem:
+        problem.message = f"{source.name}: {problem.message}; {_stored(taken)}"
+        problem.args = (problem.message,)
+        raise
+    except _UNREADABLE as problem:
+        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise InvalidInput(f"{source.name} is not readable as {source.form}: {first[:300]}; {_stored(taken)}") from None
+    return taken
+
+
+def _stored(rows: int) -> str:
+    return f"{rows:,} rows before it were stored" if rows else "nothing was stored"
+
+
+def _tables(store: Store, table: str, source: Source, labels: Sequence[str] | None) -> Iterator[pa.Table]:
+    schema = store.tables().get(table)
+    if schema is not None and labels is not None and set(labels) != set(schema.labels):
+        raise InvalidInput(f"table {table} has the labels {', '.join(schema.labels) or '(none)'}, which cannot change")
+    if source.form == "csv":
+        yield from _from_csv(store, table, source, labels)
+    elif source.form == "json":
+        yield from _from_json(store, table, source, labels)
+    else:
+        yield from _from_arrow(store, table, source, labels)
+
+
+def _from_arrow(store: Store, table: str, source: Source, labels: Sequence[str] | None) -> Iterator[pa.Table]:
+    with source.open() as file:
+        within = schema_within(file, source.form)
+        if within is not None and within.name == SAMPLES and table != SAMPLES:
+            raise InvalidInput(
+                "it holds scalar series by their ids, which mean nothing in another table",
+                hint="export them with kymo sql from metric.NAME",
+            )
+        if within is not None and labels is None and table not in store.tables():
+            store.create_table(
+                table,
+                within.labels,
+                dict(within.fields),
+                duplicates=within.duplicates,
+                partition=within.partition,
+            )
+        tables = parquet_tables(file) if source.form == "parquet" else arrow_tables(file)
+        for rows in tables:
+            _create(store, table, labels, {f.name: _storable(f.type) for f in rows.schema})
+            yield rows
+
+
+def _storable(kind: pa.DataType) -> pa.DataType:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.float32() if pa.types.is_float16(kind) else kind
+
+
+def _from_csv(store: Store, table: str, source: Source, labels: Sequence[str] | None) -> Iterator[pa.Table]:
+    known = _known(store, table, labels)
+
+    def judged(chunks: Iterable[pa.Table]) -> _Types:
+        return {**known, **infer_texts(_unknown(known, chunks))}
+
+    types = None
+    if source.again:
+        with source.open() as file:
+            types = judged(csv_texts(file))
+    with source.open() as file:
+        chunks = csv_texts(file)
+        if types is None:
+            first = list(_take(chunks))
+            types, chunks = judged(first), chain(first, chunks)
+        row = 1
+        for chunk in chunks:
+            if TIME not in chunk.column_names:
+                raise InvalidInput("there is no column time")
+            rows = _typed(chunk, types, row)
+            _create(store, table, labels, {n: types[n] for n in chunk.column_names if n in types})
+            yield rows
+            row += chunk.num_rows
+
+
+def _from_json(store: Store, table: str, source: Source, labels: Sequence[str] | None) -> Iterator[pa.Table]:
+    known = _known(store, table, labels)
+
+    def judged(chunks: Iterable[Lines]) -> _Types:
+        return {**known, **infer_rows(chunks, known)}
+
+    types = None
+    if source.again:
+        with source.open() as file:
+            types = judged(json_rows(file))
+    with source.open() as file:
+        chunks = json_rows(file)
+        if types is None:
+            first = list(_take(chunks))
+            types, chunks = judged(first), chain(first, chunks)
+        for chunk in chunks:
+            rows = rows_table(chunk, types)
+            _create(store, table, labels, types)
+            yield rows
+
+
+def _take(chunks: Iterator[Any]) -> Iterator[Any]:
+    """The first chunk, if there is one."""
+    for chunk in chunks:
+        yield chunk
+        return
+
+
+def _known(store: Store, table: str, labels: Sequence[str] | None) -> _Types:
+    """Types that need no judging: those of the table, and text for the labels of a new one."""
+    schema = store.tables().get(table)
+    if schema is None:
+        return dict.fromkeys(labels or (), pa.string())
+    return {
+        field.name: pa.string() if field.type == LABEL_TYPE else field.type
+        for field in schema.arrow
+        if field.name != TIME
+    }
+
+
+def _unknown(known: _Types, chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    for chunk in chunks:
+        unknown = [name for name in chunk.column_names if name != TIME and name not in known]
+        if not unknown:
+            return
+        yield chunk.select(unknown)
+
+
+def _create(store: Store, table: str, labels: Sequence[str] | None, types: _Types) -> None:
+    """Make the table with the labels asked for, before its first rows; leave all else to the first write."""
+    if labels is None or table in store.tables():
+        return
+    missing = [label for label in labels if label not in types]
+    if missing:
+        raise InvalidInput(f"there is no column {missing[0]!r} to be a label")
+    store.create_table(table, labels, {n: kind for n, kind in types.items() if n != TIME and n not in labels})
+
+
+def _typed(chunk: pa.Table, types: _Types, first: int) -> pa.Table:
+    """Text columns as `types`; columns without a type have no values and are left out."""
+    columns = {TIME: _times(chunk[TIME], first)}
+    for name in chunk.column_names:
+        if name == TIME:
+            continue
+        if name not in types:
+            if chunk[name].null_count < chunk.num_rows:
+                raise InvalidInput(
+                    f"row {first} or after: column {name!r} had no values in the first rows",
+                    hint="import from a file instead of a pipe, or create the table first",
+                )
+            continue
+        try:
+            columns[name] = convert(chunk[name], types[name])
+        except Misfit as problem:
+            raise InvalidInput(f"row {first + problem.row}: column {name!r}: {problem.message}") from None
+    return pa.table(columns)
+
+
+def _times(column: pa.ChunkedArray, first: int) -> pa.Array:
+    if column.null_count:
+        raise InvalidInput(f"row {first + pc.index(pc.is_null(column), True).as_py()}: there is no time")
+    try:
+        return time_array(column.cast(TIME_TYPE))
+    except (pa.ArrowInvalid, KymographError):
+        micros = []
+        for at, text in enumerate(column.to_pylist()):
+            try:
+                micros.append(int(text) if text.lstrip("-").isdecimal() and len(text) < 20 else to_micros(text))
+            except (KymographError, ValueError) as problem:
+                why = problem.message if isinstance(problem, KymographError) else str(problem)
+                raise InvalidInput(f"row {first + at}: {why}") from None
+        return time_array(pa.array(micros, pa.int64()))
