@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -17,6 +18,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from kymograph.errors import InvalidInput, StorageError
 from kymograph.server.faults import fault_body
 from kymograph.server.limits import Limits
+
+
+class _Denied(logging.Filter):
+    """Drops the complaint about every WebSocket that was refused with an answer: anyone could fill the log with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg != "ASGI callable returned without completing handshake."
 
 
 class AddressInUse(StorageError):
@@ -181,6 +189,9 @@ def config_of(app: Any, limits: Limits, tls_cert: Path | None = None, tls_key: P
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
     )
+    logger = logging.getLogger("uvicorn.error")
+    if not any(isinstance(each, _Denied) for each in logger.filters):
+        logger.addFilter(_Denied())
     try:
         config.load()
     except (OSError, ssl.SSLError) as problem:

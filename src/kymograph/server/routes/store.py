@@ -81,8 +81,8 @@ def _store_health(state: ServerState) -> dict[str, Any]:
     try:
         health = state.slot.get().healthy()
     except KymographError as error:
-        return {"ok": False, "reason": str(error), "path": path}
-    return {"ok": health["ok"], "reason": health["reason"], "path": path}
+        return {"ok": False, "open": False, "reason": str(error), "path": path}
+    return {"ok": health["ok"], "open": True, "reason": health["reason"], "path": path}
 
 
 def _table(schema: TableSchema, numbers: dict[str, Any] | None) -> dict[str, Any]:
