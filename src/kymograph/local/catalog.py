@@ -218,7 +218,7 @@ class Catalog:
 
     def load_blocks(self) -> list[BlockRow]:
         columns = "id, table_id, partition, path, level, rows, min_time, max_time, bytes, checksum"
-        return [BlockRow(*row) for row in self._checked("blocks", columns)]
+        return [BlockRow(*row[:-1]) for row in self._checked("blocks", columns)]
 
     def add_block(self, row: BlockRow, footer: bytes) -> BlockRow:
         """Insert; `row.id` is ignored and the stored row returned. `footer` is the file's, kept for repair."""

@@ -14,6 +14,7 @@ from kymograph.local.sorting import sort_batches
 from kymograph.model.time import TIME, isoformat, micros_of
 
 _COMPRESS_ABOVE = 4096
+_LARGE_BUFFERS = 512 * 2**20
 
 
 @dataclass
@@ -88,7 +89,8 @@ class Committer:
 
 def _owned(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch itself, or a copy where it is a small window on large buffers that it would keep alive."""
-    if batch.get_total_buffer_size() <= 2 * batch.nbytes + 65_536:
+    held = batch.get_total_buffer_size()
+    if held <= _LARGE_BUFFERS or held <= 2 * batch.nbytes:
         return batch
     return decode_batches(encode_batch(batch, compress=False))[0]
 

@@ -275,7 +275,7 @@ class LocalEngine:
         retention.make_room(self._folder, table.head.total_bytes)
         rows = sealing.seal(self._folder, table)
         if rows:
-            self._folder.catalog.shrink(self._head_limit)
+            self._folder.catalog.shrink(self._head_limit // 4)
         with self._wake:
             self._wake.notify_all()
         return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,6 @@ from kymograph.local.scanning import part_of, preceded, superseded
 from kymograph.local.sorting import sort_batches
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import TableSchema
-from kymograph.model.time import TIME, micros_of
 
 # blocks with at least this many values are never merged again; it bounds the memory of a merge
 FULL_BLOCK = 6_000_000
@@ -34,17 +33,11 @@ def seal(folder: Folder, table: Table) -> int:
         new: list[BlockRow] = []
         try:
             rewritten = _drop_superseded(folder, table, generation, new)
-            batches = []
-            for run in runs:
-                if generation.schema.duplicates == "ignore":
-                    run = run.without(preceded(generation, run))
-                batch = visible_batch(generation.schema, run)
-                if batch is not None:
-                    batches.append(batch)
-            rows = sum(int(batch.num_rows) for batch in batches)
-            for partition, data in _partitions(generation.schema, batches):
+            if generation.schema.duplicates == "ignore":
+                runs = [run.without(preceded(generation, run)) for run in runs]
+            rows = sum(run.visible for run in runs)
+            for partition, data in _partitions(generation.schema, runs):
                 new.append(folder.write_block(table, data, partition=partition, level=0))
-            del batches
             folder.publish(table, new, rewritten, sealed=hot_ids)
         except BaseException:
             folder.discard(new)
@@ -76,21 +69,19 @@ def _rewrite(folder: Folder, table: Table, block: Block, gone: Sequence[Ints | N
         new.append(folder.write_block(table, data, partition=partition, level=level, replaces=[block]))
 
 
-def _partitions(schema: TableSchema, batches: Sequence[pa.RecordBatch]) -> list[tuple[int, pa.Table]]:
-    """Sorted rows by partition, oldest first."""
-    if not batches:
-        return []
-    times = np.concatenate([micros_of(batch.column(TIME)) for batch in batches])
-    slices = np.unique(times // schema.partition) * schema.partition
-    if len(batches) == 1 and len(slices) == 1:
-        return [(int(slices[0]), pa.Table.from_batches(batches))]
-    run = Run.of(sort_batches(schema, batches))
-    found = []
-    for start in slices.tolist():
+def _partitions(schema: TableSchema, runs: Sequence[Run]) -> Iterator[tuple[int, pa.Table]]:
+    """The runs' visible rows by partition, oldest first, each sorted and in one chunk."""
+    if len(runs) == 1:
+        run = runs[0]
+    else:
+        batches = [batch for batch in (visible_batch(schema, run) for run in runs) if batch is not None]
+        if not batches:
+            return
+        run = Run.of(sort_batches(schema, batches))
+    for start in (np.unique(run.rows.times // schema.partition) * schema.partition).tolist():
         batch = visible_batch(schema, run, start, start + schema.partition)
-        assert batch is not None
-        found.append((start, as_table(schema, [batch])))
-    return found
+        if batch is not None:
+            yield start, pa.Table.from_batches([batch])
 
 
 def delete_rows(folder: Folder, table: Table, matchers: Sequence[Matcher], start: int | None, end: int | None) -> int:
