@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,9 @@ class DuckSession:
 
     def ask(self, question: str, params: Mapping[str, Any]) -> pa.Table | None:
         sql = DUCKDB[question]
-        used = {name: value for name, value in params.items() if f"${name}" in sql}
+        # a time with a zone would turn the column into one, row by row, and no row group could be passed over
+        naive = {n: v.replace(tzinfo=None) if isinstance(v, dt.datetime) else v for n, v in params.items()}
+        used = {name: value for name, value in naive.items() if f"${name}" in sql}
         found = self._connection.sql(sql, params=used).to_arrow_table()
         assert isinstance(found, pa.Table)
         return found

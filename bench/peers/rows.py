@@ -31,9 +31,10 @@ class SQLite:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("CREATE TABLE gpu (id INTEGER PRIMARY KEY, gpu_uuid TEXT UNIQUE, hostname TEXT)")
         columns = ", ".join(FIELDS)
-        connection.execute(f"CREATE TABLE {TABLE} (gpu, time, {columns}, PRIMARY KEY (gpu, time)) WITHOUT ROWID")
+        columns = f"gpu INTEGER, time INTEGER, {columns}, PRIMARY KEY (gpu, time)"
+        connection.execute(f"CREATE TABLE {TABLE} ({columns}) WITHOUT ROWID")
         connection.execute(f"CREATE INDEX by_time ON {TABLE} (time)")
-        connection.execute(f"CREATE TABLE {SCORES} (time, gpu_uuid, score)")
+        connection.execute(f"CREATE TABLE {SCORES} (time INTEGER, gpu_uuid TEXT, score REAL)")
         insert = f"INSERT INTO {TABLE} VALUES ({', '.join('?' * (len(FIELDS) + 2))})"
         for file in files:
             for batch in read(file):
