@@ -1,1 +1,5 @@
-"""cli"""
+"""The command `kymo`: one file per group of verbs."""
+
+from kymograph.cli.main import main
+
+__all__ = ["main"]

@@ -41,6 +41,15 @@ def json_lines(batch: pa.RecordBatch) -> bytes:
     return _joined([*parts, "}\n"], "null")
 
 
+def readable(column: pa.Array) -> pa.Array:
+    """The values as text for people: as in CSV, without its quotes; null stays null."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return readable(column.dictionary).take(column.indices)
+    text = column.cast(pa.string()) if _is_text(kind) else _plain(column)
+    return _nested(column) if text is None else text
+
+
 def _joined(parts: list[Any], null: str) -> bytes:
     """Row by row concatenation; the rows lie in one buffer already."""
     lines = pc.binary_join_element_wise(

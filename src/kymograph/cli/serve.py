@@ -1,0 +1,56 @@
+"""`kymo serve`: record this machine and serve it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kymograph.cli.words import DURATION, SIZE, folder
+from kymograph.errors import InvalidInput
+from kymograph.options import StoreOptions
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@folder
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need tokens.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--interval", type=DURATION, default="1s", show_default=True, help="Between two looks at the machine.")
+@click.option("--scrape", multiple=True, metavar="URL", help="Record this Prometheus endpoint too; may be repeated.")
+@click.option("--simulate", type=click.IntRange(0, 100_000), default=0, metavar="N", help="Record N simulated GPUs.")
+@click.option("--cap", type=SIZE, default="500MB", show_default=True, help="Bytes the folder may take; 0 is no cap.")
+@click.option(
+    "--retention", type=DURATION, default="90d", show_default=True, help="How long rows are kept; 0s is for ever."
+)
+@click.option(
+    "--sync",
+    type=click.Choice(["full", "normal", "off"]),
+    default="full",
+    show_default=True,
+    help="full: a stored row survives power loss; normal: it survives a crash of the process; off: the system decides.",
+)
+@click.option("--tls-cert", type=_FILE, help="PEM file of the certificate.")
+@click.option("--tls-key", type=_FILE, help="PEM file of its key.")
+@click.option("--auth", is_flag=True, help="Ask for tokens on loopback too.")
+@click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="Another name of this server.")
+@click.option("--open", "open_browser", is_flag=True, help="Show the page in a browser.")
+def serve(dir: Path, cap: int, retention: int, sync: Any, **listening: Any) -> int:
+    """Record this machine into DIR and serve it: live page, SQL and telemetry over HTTP.
+
+    DIR is made when missing. Ctrl-C stops it; nothing accepted is lost.
+    """
+    if (listening["tls_cert"] is None) != (listening["tls_key"] is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
+    if listening["interval"] <= 0:
+        raise click.BadParameter("an interval must be positive", param_hint="--interval")
+    try:
+        StoreOptions(cap=cap or None)
+    except InvalidInput as problem:
+        raise click.BadParameter(str(problem), param_hint="--cap") from None
+    from kymograph.server.app import serve as run
+
+    listening |= {"scrape": list(listening["scrape"]), "allowed_hosts": list(listening["allowed_hosts"])}
+    return run(dir, cap=cap or None, age=retention or None, sync=sync, **listening)
