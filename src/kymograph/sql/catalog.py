@@ -1,0 +1,108 @@
+"""From the names a statement mentions to the tables its context knows. Only those: registering everything costs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+from datafusion import SessionContext
+from datafusion.catalog import Schema, Table
+
+from kymograph.engine.interface import Engine
+from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA
+from kymograph.sql.dataset import Access, Source, SourceDataset
+from kymograph.sql.metrics import MetricSource, SeriesIndex
+from kymograph.sql.prune import Key
+from kymograph.sql.sources import EmptySource, HeldSource, LatestSource, TableSource
+from kymograph.sql.tokens import Token
+
+LATEST = "latest"
+METRIC = "metric"
+METRICS = "metrics"
+
+
+class Catalog:
+    """Names of one engine; keeps the index of its series between queries."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._index = SeriesIndex({})
+        self._metrics: tuple[SeriesIndex, Mapping[str, object], pa.Table] | None = None
+
+    def register(
+        self, context: SessionContext, tokens: Sequence[Token], access: Access, extra: Mapping[str, pa.Table]
+    ) -> dict[Key, SourceDataset]:
+        """Make every mentioned table known to `context`; `extra` goes by its names into the default schema."""
+        datasets: dict[Key, SourceDataset] = {}
+        catalog = context.catalog()
+        schemas = {"": catalog.schema("public")}
+        for key, source in self._mentioned(tokens, extra):
+            schema, table = key
+            if key in datasets:
+                continue
+            if schema not in schemas:
+                schemas[schema] = Schema.memory_schema()
+                catalog.register_schema(schema, schemas[schema])
+            datasets[key] = SourceDataset(source, access)
+            schemas[schema].register_table(table, Table(datasets[key]))
+        return datasets
+
+    def _mentioned(self, tokens: Sequence[Token], extra: Mapping[str, pa.Table]) -> Iterator[tuple[Key, Source]]:
+        tables = self._engine.tables()
+        for i, token in enumerate(tokens):
+            if token.kind not in ("word", "name"):
+                continue
+            name = token.value
+            before = tokens[i - 2].value if i > 1 and tokens[i - 1].is_punct(".") else ""
+            if before == LATEST and name in tables:
+                yield (LATEST, name), LatestSource(self._engine, tables[name])
+            elif before == METRIC:
+                metric = self._series().metric(name)
+                if metric is not None:
+                    yield (METRIC, name), MetricSource(self._engine, metric)
+            if name in extra:
+                yield ("", name), HeldSource(extra[name])
+            elif name in tables:
+                yield ("", name), TableSource(self._engine, tables[name])
+            elif name == SAMPLES:
+                yield ("", name), EmptySource(SAMPLES_SCHEMA)
+            elif name == METRICS:
+                yield ("", name), HeldSource(self._metrics_table())
+
+    def _series(self) -> SeriesIndex:
+        series = self._engine.series()
+        if len(series) != self._index.size:
+            self._index = SeriesIndex(series)
+        return self._index
+
+    def _metrics_table(self) -> pa.Table:
+        index, described = self._series(), dict(self._engine.documents("metric"))
+        if self._metrics is None or self._metrics[0] is not index or self._metrics[1] != described:
+            self._metrics = (index, described, index.table(described))
+        return self._metrics[2]
+
+    def like(self, name: str) -> str:
+        """A hint for an unknown table: the names near it, or some of those there are."""
+        tables = [*self._engine.tables(), SAMPLES, METRICS]
+        schema, _, table = name.rpartition(".")
+        if schema.endswith(METRIC):
+            known = [f"{METRIC}.{n}" for n in self._series().names]
+        elif schema.endswith(LATEST):
+            known = [f"{LATEST}.{n}" for n in self._engine.tables()]
+        else:
+            known = tables
+        short = f"{METRIC}.{table}" if schema.endswith(METRIC) else name
+        lowered = {k.lower(): k for k in known}
+        near = [lowered[k] for k in difflib.get_close_matches(short.lower(), lowered, 3, 0.6)]
+        shown = [k if k.replace(".", "_").isidentifier() and k.islower() else _quoted(k) for k in (near or known[:8])]
+        if not shown:
+            return "there are no tables yet"
+        return ("did you mean " if near else "there are ") + ", ".join(shown)
+
+
+def _quoted(name: str) -> str:
+    schema, dot, table = name.partition(".")
+    if dot and schema in (LATEST, METRIC):
+        return f'{schema}."{table}"'
+    return f'"{name}"'

@@ -1,0 +1,138 @@
+"""Shows an engine's rows to DataFusion as a pyarrow dataset whose fragments are read in parallel.
+
+DataFusion asks a dataset three things while it plans: the schema of a projection, the fragments (each becomes one
+partition), and for every fragment a scanner. Filters it hands over are then ours to apply: it drops its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from kymograph.engine.interface import Scan
+from kymograph.model.matcher import Matcher
+from kymograph.model.time import TIME
+from kymograph.sql.prune import Selection
+
+Part = Callable[[], Iterator[pa.RecordBatch]]
+
+
+class Source(Protocol):
+    """Something with rows that SQL can name.
+
+    Attributes:
+        schema: Arrow schema of the whole.
+        labels: columns that `scan` can narrow by a set of values; `time` among them if it can narrow by time.
+    """
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    @property
+    def labels(self) -> frozenset[str]: ...
+
+    def scan(self, matchers: Sequence[Matcher], start: int | None, end: int | None, columns: Sequence[str]) -> Scan:
+        """Rows that satisfy all of it; columns in the asked order."""
+
+
+class Access:
+    """What the fragments of one query share: its selections, its cancellation, and the first engine error.
+
+    DataFusion turns an exception into text on its way; `failure` keeps the real one for the caller.
+    """
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+        self.cancelled: BaseException | None = None
+
+    def check(self) -> None:
+        if self.cancelled is not None:
+            raise self.cancelled
+
+    def fail(self, problem: BaseException) -> None:
+        if self.failure is None and not isinstance(problem, GeneratorExit):
+            self.failure = problem
+
+
+class SourceDataset(pads.Dataset):  # type: ignore[misc]
+    """One source during one query. `selection` is set between logical and physical planning."""
+
+    def __init__(self, source: Source, access: Access) -> None:  # the C++ half stays empty on purpose
+        self._source = source
+        self._access = access
+        self._schema = source.schema
+        self._columns: list[str] = []
+        self.selection = Selection()
+
+    @property
+    def labels(self) -> frozenset[str]:
+        return self._source.labels
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    def scanner(self, columns: Sequence[str] | None = None, filter: Any = None) -> _Projection:
+        # DataFusion asks for the fragments right after this, in the same breath; only here does it name the columns
+        self._columns = self._schema.names if columns is None else list(columns)
+        return _Projection(pa.schema([self._schema.field(name) for name in self._columns]))
+
+    def get_fragments(self, filter: Any = None) -> Iterator[_Fragment]:
+        self._access.check()
+        selection = self.selection
+        residual = None if selection.exact else filter
+        columns = self._columns
+        if residual is not None:
+            needed = set(self._schema.names) if selection.columns is None else selection.columns
+            columns = [*columns, *(name for name in self._schema.names if name in needed and name not in columns)]
+        try:
+            # a scan of no column at all still has to count its rows
+            scan = self._source.scan(selection.matchers, selection.start, selection.end, columns or [TIME])
+        except BaseException as problem:
+            self._access.fail(problem)
+            raise
+        return iter([_Fragment(part, residual, self._access) for part in scan.parts])
+
+
+class _Projection:
+    def __init__(self, schema: pa.Schema) -> None:
+        self.projected_schema = schema
+
+
+class _Fragment:
+    """One part of a scan, which is one partition of the plan."""
+
+    def __init__(self, part: Part, residual: Any, access: Access) -> None:
+        self._part = part
+        self._residual = residual
+        self._access = access
+
+    def scanner(
+        self, schema: pa.Schema, columns: Sequence[str] | None = None, filter: Any = None, batch_size: int = 0
+    ) -> _Reader:
+        names = schema.names if columns is None else list(columns)
+        return _Reader(self, pa.schema([schema.field(name) for name in names]))
+
+    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self._part():
+                self._access.check()
+                if self._residual is not None:
+                    batch = batch.filter(self._residual)
+                if batch.num_rows:
+                    yield batch if batch.schema.names == schema.names else batch.select(schema.names)
+        except BaseException as problem:
+            self._access.fail(problem)
+            raise
+
+
+class _Reader:
+    def __init__(self, fragment: _Fragment, schema: pa.Schema) -> None:
+        self._fragment = fragment
+        self.projected_schema = schema
+
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        return self._fragment.batches(self.projected_schema)

@@ -1,0 +1,240 @@
+"""Reads an optimized plan and says, for every table scan in it, which labels and times can satisfy its filters.
+
+Only what SQL and the engine understand alike is translated: label = text, label IN (…), and comparisons of `time`. An
+empty text is left alone, because the engine takes a missing label for "" and SQL does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from kymograph.model.matcher import Matcher
+from kymograph.model.time import TIME
+
+Key = tuple[str, str]  # schema ("" is the default one), table
+Labels = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one scan needs of its table.
+
+    Attributes:
+        labels: label and the values it may have; a row must satisfy every pair.
+        start, end: [start, end) in µs; None is open.
+        exact: every filter the scan was given is expressed by the above, so none is left to apply.
+        columns: what the filters read; None if unknown.
+    """
+
+    labels: tuple[tuple[str, frozenset[str | int]], ...] = ()
+    start: int | None = None
+    end: int | None = None
+    exact: bool = False
+    columns: frozenset[str] | None = None
+
+    @property
+    def matchers(self) -> list[Matcher]:
+        found = []
+        for label, values in self.labels:
+            one = next(iter(values)) if len(values) == 1 else None
+            found.append(Matcher(label, "in", frozenset(values)) if one is None else Matcher(label, "=", one))
+        return found
+
+
+def selections(plan: Any, labels_of: Callable[[Key], Labels], *, subqueries: bool) -> dict[Key, Selection]:
+    """One selection per table that serves all its scans.
+
+    Args:
+        plan: an optimized datafusion LogicalPlan.
+        labels_of: label columns of a table, `time` among them if its scans can be narrowed by time.
+        subqueries: whether the statement has more than one SELECT; then scans may hide inside expressions, and the
+            plan's text is searched for them.
+    """
+    found: dict[Key, list[Selection]] = {}
+    for scan, above in _scans(plan, None):
+        key = _key(scan)
+        found.setdefault(key, []).append(_selection(scan.filters(), above, labels_of(key)))
+    hidden = _hidden(plan, found) if subqueries else frozenset[Key]()
+    return {key: _union(several) if key not in hidden else Selection() for key, several in found.items()}
+
+
+def _key(scan: Any) -> Key:
+    _, schema, table = scan.fqn()
+    return ("" if schema in (None, "public") else schema, table)
+
+
+def _scans(plan: Any, above: Any) -> Iterator[tuple[Any, Any]]:
+    """Every TableScan, with the predicate of a Filter standing directly on it."""
+    variant = plan.to_variant()
+    kind = type(variant).__name__
+    if kind == "TableScan":
+        yield variant, above
+        return
+    predicate = variant.predicate() if kind == "Filter" else None
+    for child in plan.inputs():
+        yield from _scans(child, predicate)
+
+
+def _hidden(plan: Any, found: dict[Key, list[Selection]]) -> frozenset[Key]:
+    """Tables with more scans in the plan's text than were reached, as those inside a scalar subquery."""
+    text = plan.display_indent()
+    if "Subquery:" not in text:
+        return frozenset()
+    hidden = []
+    for (schema, table), reached in found.items():
+        name = f"TableScan: {schema}.{table}" if schema else f"TableScan: {table}"
+        # a longer name that begins alike counts too: that only costs speed
+        if text.count(name) > len(reached):
+            hidden.append((schema, table))
+    return frozenset(hidden)
+
+
+def _selection(filters: list[Any], above: Any, labels: Labels) -> Selection:
+    allowed: dict[str, frozenset[str | int]] = {}
+    start: int | None = None
+    end: int | None = None
+    exact = True
+    columns: set[str] | None = set()
+    own = [part for expression in filters for part in _conjuncts(expression)]
+    more = list(_conjuncts(above)) if above is not None else []
+    for i, part in enumerate([*own, *more]):
+        if i < len(own) and columns is not None:
+            columns = columns | named if (named := _columns(part)) is not None else None
+        variant = part.to_variant()
+        bounds = _time_bounds(part, variant) if TIME in labels else None
+        if bounds is not None:
+            start = bounds[0] if start is None else start if bounds[0] is None else max(start, bounds[0])
+            end = bounds[1] if end is None else end if bounds[1] is None else min(end, bounds[1])
+            continue
+        pair = _label_values(part, variant, labels)
+        if pair is not None:
+            label, values = pair
+            allowed[label] = allowed[label] & values if label in allowed else values
+        elif i < len(own):
+            exact = False
+    return Selection(tuple(sorted(allowed.items())), start, end, exact, None if columns is None else frozenset(columns))
+
+
+def _conjuncts(expression: Any) -> Iterator[Any]:
+    variant = expression.to_variant()
+    if type(variant).__name__ == "BinaryExpr" and variant.op() == "AND":
+        yield from _conjuncts(variant.left())
+        yield from _conjuncts(variant.right())
+    else:
+        yield expression
+
+
+def _compared(variant: Any) -> tuple[str, str, Any] | None:
+    """(column, operator, literal expression) of a comparison; the operator turned if the literal came first."""
+    left, right = variant.left().to_variant(), variant.right().to_variant()
+    names = (type(left).__name__, type(right).__name__)
+    if names == ("Column", "Literal"):
+        return left.name(), variant.op(), variant.right()
+    if names == ("Literal", "Column"):
+        turned = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}.get(variant.op())
+        return (right.name(), turned, variant.left()) if turned else None
+    return None
+
+
+def _time_bounds(_: Any, variant: Any) -> tuple[int | None, int | None] | None:
+    if type(variant).__name__ != "BinaryExpr":
+        return None
+    compared = _compared(variant)
+    if compared is None or compared[0] != TIME:
+        return None
+    _, operator, literal = compared
+    value = literal.python_value()
+    # the planner has cast the literal to the column's type; anything else is not ours to interpret
+    if not pa.types.is_timestamp(value.type) or value.type.unit != "us" or not value.is_valid:
+        return None
+    micros = value.value
+    return {
+        ">=": (micros, None),
+        ">": (micros + 1, None),
+        "<": (None, micros),
+        "<=": (None, micros + 1),
+        "=": (micros, micros + 1),
+    }.get(operator)
+
+
+def _label_values(expression: Any, variant: Any, labels: Labels) -> tuple[str, frozenset[str | int]] | None:
+    kind = type(variant).__name__
+    if kind == "InList":
+        return _in_list(variant, labels)
+    if kind != "BinaryExpr":
+        return None
+    if variant.op() == "OR":
+        left = _label_values(variant.left(), variant.left().to_variant(), labels)
+        right = _label_values(variant.right(), variant.right().to_variant(), labels) if left else None
+        return (left[0], left[1] | right[1]) if left and right and left[0] == right[0] else None
+    compared = _compared(variant)
+    if compared is None or compared[1] != "=" or compared[0] not in labels or compared[0] == TIME:
+        return None
+    value = _plain(compared[2])
+    return (compared[0], frozenset((value,))) if value is not None else None
+
+
+def _in_list(variant: Any, labels: Labels) -> tuple[str, frozenset[str | int]] | None:
+    column = variant.expr().to_variant()
+    if variant.negated() or type(column).__name__ != "Column" or column.name() not in labels or column.name() == TIME:
+        return None
+    values = []
+    for item in variant.list():
+        if type(item.to_variant()).__name__ != "Literal":
+            return None
+        value = _plain(item)
+        if value is None:
+            return None
+        values.append(value)
+    return column.name(), frozenset(values)
+
+
+def _plain(literal: Any) -> str | int | None:
+    """The text or integer of a literal; None for null, "" and everything else."""
+    value = literal.python_value().as_py()
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        return None
+    return value
+
+
+def _columns(expression: Any) -> set[str] | None:
+    """Names of the columns an expression reads; None if it holds something without plain operands."""
+    kind = type(variant := expression.to_variant()).__name__
+    if kind == "Column":
+        return {variant.name()}
+    if kind == "Literal":
+        return set()
+    try:
+        operands = expression.rex_call_operands()
+    except Exception:
+        return None
+    named: set[str] = set()
+    for operand in operands:
+        inner = _columns(operand)
+        if inner is None:
+            return None
+        named |= inner
+    return named
+
+
+def _union(several: list[Selection]) -> Selection:
+    """The least that serves all of one table's scans; exact only when they all want the same."""
+    first = several[0]
+    if all(other == first for other in several[1:]):
+        return first
+    labels = [dict(selection.labels) for selection in several]
+    common = set(labels[0]).intersection(*labels[1:])
+    starts = [s.start for s in several]
+    ends = [s.end for s in several]
+    columns = [s.columns for s in several]
+    return Selection(
+        tuple((name, frozenset[str | int]().union(*(mine[name] for mine in labels))) for name in sorted(common)),
+        None if None in starts else min(s for s in starts if s is not None),
+        None if None in ends else max(e for e in ends if e is not None),
+        False,
+        None if None in columns else frozenset[str]().union(*(c for c in columns if c is not None)),
+    )

@@ -1,0 +1,103 @@
+"""What a query gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kymograph.errors import MissingDependency
+from kymograph.model.time import TIME_TYPE
+
+
+class Result:
+    """Rows of a finished query, in memory (bounded by QueryLimits.memory).
+
+    Text columns, labels among them, are plain `string`; every timestamp is `timestamp[us, tz=UTC]` (finer ones are
+    floored, ones without a zone are UTC). A column name that occurs twice gets `_2`, `_3`, … from the second on.
+    """
+
+    def __init__(self, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> None:
+        self._schema = _plain_schema(schema)
+        self._batches = [_plain(batch, self._schema) for batch in batches]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    def __len__(self) -> int:
+        return sum(batch.num_rows for batch in self._batches)
+
+    def arrow(self) -> pa.Table:
+        """As a pyarrow Table."""
+        return pa.Table.from_batches(self._batches, self._schema)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """As pyarrow record batches of at most a few thousand rows each."""
+        return iter(self._batches)
+
+    def pandas(self) -> Any:
+        """As a pandas DataFrame. Raises MissingDependency without pandas."""
+        try:
+            return self.arrow().to_pandas()
+        except ImportError:
+            raise MissingDependency("pandas is not installed", hint="pip install 'kymograph[pandas]'") from None
+
+    def polars(self) -> Any:
+        """As a Polars DataFrame. Raises MissingDependency without Polars."""
+        try:
+            import polars
+        except ImportError:
+            raise MissingDependency("polars is not installed", hint="pip install 'kymograph[polars]'") from None
+        return polars.from_arrow(self.arrow())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As dicts of Python values; times are datetimes in UTC, null is None."""
+        return [row for batch in self._batches for row in batch.to_pylist()]
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    seen: dict[str, int] = {}
+    fields = []
+    for field in schema:
+        seen[field.name] = number = seen.get(field.name, 0) + 1
+        name = field.name if number == 1 else f"{field.name}_{number}"
+        fields.append(pa.field(name, _plain_type(field.type), field.nullable))
+    return pa.schema(fields)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if types.is_string_view(kind) or types.is_large_string(kind):
+        return pa.string()
+    if types.is_binary_view(kind):
+        return pa.binary()
+    if types.is_timestamp(kind):
+        return TIME_TYPE
+    if types.is_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    return kind
+
+
+def _plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    columns = []
+    for column, field in zip(batch.columns, schema, strict=True):
+        if column.type != field.type:
+            if pa.types.is_timestamp(column.type):
+                column = _floored(column)
+            column = column.cast(field.type)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _floored(column: pa.Array) -> pa.Array:
+    """Timestamps of any unit and zone as µs UTC; nanoseconds are floored, also before 1970."""
+    if column.type.unit == "ns":
+        nanos = column.fill_null(0).view(pa.int64()).to_numpy(zero_copy_only=False)
+        micros = pa.array(nanos // 1000, mask=np.asarray(column.is_null()))
+        return micros.cast(pa.timestamp("us")).cast(TIME_TYPE)
+    return column.cast(pa.timestamp("us")).cast(TIME_TYPE) if column.type.tz is None else column

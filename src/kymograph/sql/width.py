@@ -1,0 +1,125 @@
+"""Widths of time buckets: what `time_bucket` takes, and where its buckets begin."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kymograph.errors import QueryError
+from kymograph.model.time import DAY, HOUR, MINUTE, SECOND
+from kymograph.sql.parameters import Parameters, interval_micros
+from kymograph.sql.tokens import Token
+
+# As in TimescaleDB: buckets are aligned to a Monday, buckets of months to the year 2000.
+MONDAY = 946_857_600 * SECOND  # 2000-01-03
+_HINT = "write it like INTERVAL '5 minutes', '5 minutes' or '5m'"
+_UNITS = {
+    **dict.fromkeys(("us", "microsecond", "microseconds"), 1),
+    **dict.fromkeys(("ms", "millisecond", "milliseconds"), 1000),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), SECOND),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), MINUTE),
+    **dict.fromkeys(("h", "hour", "hours"), HOUR),
+    **dict.fromkeys(("d", "day", "days"), DAY),
+    **dict.fromkeys(("w", "week", "weeks"), 7 * DAY),
+}
+_MONTHS = {
+    **dict.fromkeys(("mon", "mons", "month", "months"), 1),
+    **dict.fromkeys(("quarter", "quarters"), 3),
+    **dict.fromkeys(("y", "year", "years"), 12),
+}
+_PART = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([a-z]+)\s*,?", re.ASCII)
+_CLOCK = re.compile(r"(\d{1,4}):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Width:
+    """Either a fixed number of µs, or a number of calendar months; the other is 0."""
+
+    micros: int = 0
+    months: int = 0
+
+    def starts(self, start: int, end: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """First instants (µs) of the buckets that meet [start, end), ascending."""
+        if self.months:
+            first = np.datetime64(start, "us").astype("datetime64[M]").astype(np.int64)
+            last = np.datetime64(end - 1, "us").astype("datetime64[M]").astype(np.int64)
+            aligned = (first - 360) // self.months * self.months + 360
+            grid = np.arange(aligned, last + 1, self.months)
+            return grid.astype("datetime64[M]").astype("datetime64[us]").astype(np.int64)
+        first = (start - MONDAY) // self.micros * self.micros + MONDAY
+        return np.arange(first, end, self.micros, dtype=np.int64)
+
+    def count(self, start: int, end: int) -> int:
+        """About how many buckets `starts` gives, without making them."""
+        return max(0, end - start) // (self.micros or self.months * 28 * DAY) + 2
+
+
+def parse_width(value: str | int | dt.timedelta) -> Width:
+    """A width from `'5 minutes'`, `'1 hour 30 min'`, `'5m'`, `'1h30m'`, `'01:30:00'`, `'1 month'`, timedelta or int µs.
+
+    Raises:
+        QueryError: not a width, not positive, or months mixed with anything shorter.
+    """
+    if isinstance(value, (dt.timedelta, np.timedelta64)):
+        value = interval_micros(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        width = Width(value)
+    elif isinstance(value, str):
+        width = _parse(value)
+    else:
+        raise QueryError(f"{value!r} is not a bucket width", hint=_HINT)
+    if width.micros < 0 or width.months < 0 or width == Width():
+        raise QueryError(f"a bucket width must be positive, not {value!r}", hint=_HINT)
+    if width.micros and width.months:
+        raise QueryError(f"the bucket width {value!r} mixes months with shorter units", hint="use one or the other")
+    if width.micros > 2**53 or width.months > 12_000:
+        raise QueryError(f"the bucket width {value!r} is out of range")
+    return width
+
+
+def _parse(text: str) -> Width:
+    lowered = text.strip().lower()
+    clock = _CLOCK.fullmatch(lowered)
+    if clock:
+        hours, minutes, seconds, part = (clock[1], clock[2], clock[3] or "0", (clock[4] or "").ljust(6, "0"))
+        return Width(int(hours) * HOUR + int(minutes) * MINUTE + int(seconds) * SECOND + int(part))
+    micros = months = position = 0
+    while position < len(lowered):
+        found = _PART.match(lowered, position)
+        if not found or (found[2] not in _UNITS and found[2] not in _MONTHS):
+            raise QueryError(f"{text[:80]!r} is not a bucket width", hint=_HINT)
+        whole, _, part = found[1].partition(".")
+        if found[2] in _MONTHS:
+            if part.strip("0"):
+                raise QueryError(f"a bucket width has whole months, not {text[:80]!r}", hint=_HINT)
+            months += int(whole) * _MONTHS[found[2]]
+        else:
+            unit = _UNITS[found[2]]
+            micros += int(whole) * unit + int(part or 0) * unit // 10 ** len(part)
+        position = found.end()
+    return Width(micros, months)
+
+
+def width_of(tokens: Sequence[Token], params: Parameters) -> Width:
+    """The width written as a literal, an INTERVAL (`INTERVAL '5 minutes'`, `INTERVAL '5' MINUTE`) or a parameter.
+
+    Raises:
+        QueryError: anything else; a width must be known before the query runs.
+    """
+    words = [t for t in tokens if not t.is_word("interval")]
+    if len(words) == 1 and words[0].kind == "param" and len(tokens) == 1:
+        if words[0].value not in params:
+            raise QueryError(f"no value was given for ${words[0].value}")
+        return parse_width(params[words[0].value])
+    if len(words) == 1 and words[0].kind == "string" and len(tokens) <= 2:
+        return parse_width(words[0].value)
+    if len(tokens) == 3 and tokens[0].is_word("interval") and tokens[2].kind == "word":
+        if tokens[1].kind in ("string", "number"):
+            return parse_width(f"{tokens[1].value} {tokens[2].value}")
+    written = " ".join(t.text for t in tokens)[:80]
+    raise QueryError(f"the bucket width {written!r} is neither an interval, a text nor a parameter", hint=_HINT)

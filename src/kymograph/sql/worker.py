@@ -1,0 +1,124 @@
+"""Threads that queries run in, so that a caller waits exactly as long as its deadline and no longer.
+
+A query that outlives its deadline is left behind in its thread: an exception thrown into that thread makes DataFusion
+drop the plan at its next pause (usually at once; within one operator's batch at worst). The planner recurses, hence
+the deep stacks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_STACK = 64 * 2**20
+_IDLE_SECONDS = 20.0
+
+
+class Abandoned(BaseException):
+    """Thrown into a thread whose caller has gone; never seen outside this room."""
+
+
+class _Task:
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+        self.done = threading.Event()
+        self.result: Any = None
+        self.problem: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self.work()
+        except BaseException as problem:
+            self.problem = problem
+        finally:
+            self.done.set()
+
+
+class _Worker(threading.Thread):
+    """One thread. `current` and `abandoned` are read and written under `_lock` only."""
+
+    def __init__(self) -> None:
+        super().__init__(name="kymograph-sql", daemon=True)
+        self.tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
+        self.current: _Task | None = None
+        self.abandoned = False
+
+    def run(self) -> None:
+        try:
+            while self._step():
+                pass
+        except Abandoned:
+            pass  # thrown a moment after its task had ended
+
+    def _step(self) -> bool:
+        try:
+            task = self.tasks.get(timeout=_IDLE_SECONDS)
+        except queue.Empty:
+            with _lock:
+                if self in _idle:
+                    _idle.remove(self)
+                    return False
+                return True  # taken just now: its task is on the way
+        task.run()
+        with _lock:
+            self.current = None
+            if not self.abandoned:
+                _idle.append(self)
+            return not self.abandoned
+
+
+_lock = threading.Lock()
+_idle: list[_Worker] = []
+
+
+def _give(task: _Task) -> _Worker:
+    with _lock:
+        worker = _idle.pop() if _idle else None
+        if worker is None:
+            before = threading.stack_size(_STACK)
+            try:
+                worker = _Worker()
+                worker.start()
+            finally:
+                threading.stack_size(before)
+        worker.current = task
+    worker.tasks.put(task)
+    return worker
+
+
+def run(work: Callable[[], T], timeout: float | None, abandon: Callable[[], None]) -> T:
+    """`work()`, in another thread.
+
+    Args:
+        timeout: seconds; None waits for ever.
+        abandon: called once when the caller gives up (deadline or Ctrl-C), before its thread is told to stop.
+
+    Raises:
+        TimeoutError: the deadline passed. Whatever `work` raises is raised as it is.
+    """
+    task = _Task(work)
+    worker = _give(task)
+    try:
+        finished = task.done.wait(timeout)
+    except BaseException:
+        _abandon(worker, task, abandon)
+        raise
+    if not finished:
+        _abandon(worker, task, abandon)
+        raise TimeoutError
+    if task.problem is not None:
+        raise task.problem
+    result: T = task.result
+    return result
+
+
+def _abandon(worker: _Worker, task: _Task, abandon: Callable[[], None]) -> None:
+    abandon()
+    with _lock:
+        if worker.current is task and worker.ident is not None:
+            worker.abandoned = True
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(Abandoned))
