@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,16 @@ from kymograph.server.listener import Server, config_of, listen
 from kymograph.server.slot import StoreSlot
 from kymograph.server.state import ServerState
 from kymograph.store import tokens
+
+
+def eventually(holds: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Whether it comes to hold before the deadline."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return False
 
 
 @dataclass
