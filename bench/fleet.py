@@ -163,7 +163,8 @@ def ask_all(args: argparse.Namespace, folder: Path, outcomes: list[Outcome], pee
                 if own is None:
                     outcome.times[question] = None
                     continue
-                outcome.differs[question] = differ(first, own) if first is not None and same_data else ""
+                if outcome is not outcomes[0] and first is not None and same_data:
+                    outcome.differs[question] = differ(first, own)
                 outcome.times[question] = median_ms(lambda: session.ask(question, params), args.repeats)  # noqa: B023
     finally:
         for session in sessions.values():
@@ -210,11 +211,11 @@ def report(outcomes: list[Outcome]) -> None:
             ratios.append([outcome.name, *map(number, cells), *map(number, asked)])
         show("Ratio to DuckDB (rate: more is better; the rest: less)", ["system", "rate", "disk", *NAMES], ratios)
     for outcome in outcomes[1:]:
+        same = sum(not problem for problem in outcome.differs.values())
+        print(f"{outcome.name}: {same} of {len(outcome.differs)} compared answers are those of {outcomes[0].name}")
         for question, problem in outcome.differs.items():
             if problem:
-                print(f"DIFFERENT ANSWER: {question}, {outcomes[0].name} against {outcome.name}: {problem}")
-    if not any(problem for outcome in outcomes for problem in outcome.differs.values()):
-        print(f"answers agree with those of {outcomes[0].name} wherever both systems hold the same data")
+                print(f"  DIFFERENT: {question}: {problem}")
 
 
 def _ratio(one: float | None, other: float | None) -> float | None:
