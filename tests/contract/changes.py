@@ -220,14 +220,14 @@ class Bounds(Suite):
         rows = {("a", "x", now - 2 * DAY + step * HOUR): 1.0 for step in range(-48, 49)} | {("old", "x", DAY): 1.0}
         self.put(engine, rows)
         self.put(engine, rows, "kept")
-        dry = engine.prune(now=now, dry_run=True)
+        dry = engine.prune(now=now, dry_run=True, force=True)
         assert (dry.dry_run, dry.rows) == (True, 49)
         assert {v.table for v in dry.victims} == {"t"}
         for victim in dry.victims:
             assert victim.start < victim.end <= now - 2 * DAY
             assert victim.partition == SIMPLE_HOURS.partition_of(victim.start)
         assert len(scanned(engine, "t")) == len(rows)
-        report = engine.prune(now=now)
+        report = engine.prune(now=now, force=True)
         assert (report.dry_run, report.rows) == (False, 49)
         left = sorted(t for _, _, t in rows if t >= now - 2 * DAY)
         assert [row[0] for row in scanned(engine, "t")] == left
@@ -235,13 +235,13 @@ class Bounds(Suite):
         assert [row[:2] for row in rows_of(engine.latest("t"))] == [(now, "a")]
         found = engine.statistics("t")
         assert (found.rows, found.series, found.oldest) == (len(left), 1, left[0])
-        assert engine.prune(now=now).rows == 0
+        assert engine.prune(now=now, force=True).rows == 0
 
     def test_age_at_the_microsecond(self, engine: Any) -> None:
         self.create(engine, replace(SIMPLE, retention=Retention(age="1h"), partition=HOUR))
         now = 10 * HOUR
         self.put(engine, {("a", "x", 9 * HOUR + step): 1.0 for step in (-2, -1, 0, 1)})
-        assert engine.prune(now=now).rows == 2
+        assert engine.prune(now=now, force=True).rows == 2
         assert [row[0] for row in scanned(engine, "t")] == [9 * HOUR, 9 * HOUR + 1]
 
     def test_usage_is_a_number_of_bytes(self, engine: Any) -> None:

@@ -191,8 +191,12 @@ class Engine(Protocol):
 class Bounded(Protocol):
     """An engine that enforces retention and a cap by itself."""
 
-    def prune(self, *, now: int, dry_run: bool = False) -> PruneReport:
-        """Apply age, byte and cap bounds as of `now` (µs)."""
+    def prune(self, *, now: int, dry_run: bool = False, force: bool = False) -> PruneReport:
+        """Apply age, byte and cap bounds as of `now` (µs).
+
+        Without `force` an engine may keep rows past their age until what holds them is old as a whole; with it age
+        holds to the microsecond when this returns.
+        """
 
     def usage(self) -> int:
         """Bytes on disk, everything counted."""

@@ -190,7 +190,7 @@ class MemoryEngine:
             self._check_open()
             return {key: json.loads(text) for key, text in self._documents.get(kind, {}).items()}
 
-    def prune(self, *, now: int, dry_run: bool = False) -> PruneReport:
+    def prune(self, *, now: int, dry_run: bool = False, force: bool = False) -> PruneReport:
         """Apply age bounds to the microsecond, then byte bounds and the cap by whole partitions, oldest first."""
         with self._lock:
             if dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
@@ -101,9 +102,13 @@ class LocalEngine:
                 raise SchemaError(f"table {schema.name}: labels and partition cannot change")
             if schema.fields[: len(old.fields)] != old.fields:
                 raise SchemaError(f"table {schema.name}: fields can only be added at the end")
-            with folder.catalog.transaction():
-                folder.catalog.put_table(schema, table.id)
-            table.extend(schema)
+            with self._committer.lock:
+                if schema.duplicates != old.duplicates:
+                    # what the old policy has decided stays decided
+                    sealing.seal(folder, table)
+                with folder.catalog.transaction():
+                    folder.catalog.put_table(schema, table.id)
+                table.extend(schema)
 
     def drop_table(self, name: str) -> None:
         """Forget the table and its rows."""
@@ -117,6 +122,8 @@ class LocalEngine:
         """Store rows; durable as `sync` says and visible when it returns."""
         folder = self._writable()
         found = folder.table(table)
+        if not found.schema.accepts(batch.schema):
+            raise SchemaError(f"table {table}: this batch was made for another schema", hint="make it with conform()")
         if batch.num_rows == 0:
             return 0
         self._wait_for_room()
@@ -168,9 +175,13 @@ class LocalEngine:
         folder = self._writable()
         found = folder.table(table)
         Query(found.generation(), matchers, start, end, ())
+        return self._delete(found, matchers, start, end)
+
+    def _delete(self, table: Table, matchers: Sequence[Matcher], start: int | None, end: int | None) -> int:
+        folder = self._folder
         with folder.structure, self._committer.lock:
-            sealing.seal(folder, found)
-            return sealing.delete_rows(folder, found, matchers, start, end)
+            sealing.seal(folder, table)
+            return sealing.delete_rows(folder, table, matchers, start, end)
 
     def latest(self, table: str, matchers: Sequence[Matcher] = ()) -> pa.Table:
         """The newest row of every series."""
@@ -239,7 +250,7 @@ class LocalEngine:
     def get_document(self, kind: str, key: str) -> Any:
         """A small JSON value, or None."""
         self._readable()
-        return self._documents.get((kind, key))
+        return copy.deepcopy(self._documents.get((kind, key)))
 
     def put_document(self, kind: str, key: str, value: Any) -> None:
         """Durable when it returns; None removes it."""
@@ -248,18 +259,21 @@ class LocalEngine:
             folder.catalog.put_document(kind, key, value)
             self._documents = {k: v for k, v in self._documents.items() if k != (kind, key)}
             if value is not None:
-                self._documents[kind, key] = value
+                self._documents[kind, key] = copy.deepcopy(value)
 
     def documents(self, kind: str) -> Mapping[str, Any]:
         """All documents of one kind by key."""
         self._readable()
-        return {key: value for (k, key), value in self._documents.items() if k == kind}
+        return {key: copy.deepcopy(value) for (k, key), value in self._documents.items() if k == kind}
 
     # bounds and maintenance
 
-    def prune(self, *, now: int, dry_run: bool = False) -> PruneReport:
-        """Apply age, byte and cap bounds as of `now` (µs), block by block."""
-        return retention.prune(self._writable(), now=now, dry_run=dry_run)
+    def prune(self, *, now: int, dry_run: bool = False, force: bool = False) -> PruneReport:
+        """Apply age, byte and cap bounds as of `now` (µs): whole blocks, with `force` age to the row."""
+        folder = self._writable()
+        return retention.prune(
+            folder, now=now, dry_run=dry_run, force=force, delete=lambda table, end: self._delete(table, (), None, end)
+        )
 
     def usage(self) -> int:
         """Bytes on disk, everything counted."""

@@ -2,28 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
+
+import numpy as np
 
 from kymograph.engine.interface import PruneReport, Victim
 from kymograph.local.block import Block
 from kymograph.local.folder import Folder, Table
+from kymograph.local.scanning import times_before
 from kymograph.local.sealing import refresh_latest
 
 # the cap is acted on at 90 % and brought down to 85 %, so that not every write has to drop something
 HIGH, LOW = 90, 85
 
 Reason = Literal["age", "bytes", "cap"]
+Delete = Callable[[Table, int], int]
 _Choice = tuple[Table, Block, Reason]
 
 
-def prune(folder: Folder, *, now: int, dry_run: bool) -> PruneReport:
-    """Apply every bound as of `now` (µs)."""
+def prune(folder: Folder, *, now: int, dry_run: bool, force: bool, delete: Delete) -> PruneReport:
+    """Apply every bound as of `now` (µs).
+
+    Blocks go whole, once all their rows are too old; with `force` the rows that are too old go from the others too.
+    `delete(table, end)` removes a table's rows before `end`.
+    """
     with folder.structure:
         chosen = _too_old(folder, now)
+        partly = _partly_too_old(folder, now) if force else []
         chosen += _over_table_bytes(folder, {block.row.id for _, block, _ in chosen})
         chosen += _over_cap(folder, {block.row.id for _, block, _ in chosen}, 0)
-        return _report(folder, chosen, dry_run)
+        report = _report(folder, chosen, dry_run)
+        if not dry_run:
+            for name in {victim.table for victim in partly}:
+                table = folder.table(name)
+                delete(table, now - (_age(folder, table) or 0))
+        return PruneReport((*report.victims, *partly), dry_run)
+
+
+def _age(folder: Folder, table: Table) -> int | None:
+    own = table.schema.retention.age_micros
+    return folder.options.age if own is None else own
+
+
+def _partly_too_old(folder: Folder, now: int) -> list[Victim]:
+    """Rows past their age in the head and in blocks that also hold younger ones, by partition."""
+    victims = []
+    for table in folder.tables.values():
+        age = _age(folder, table)
+        if age is None:
+            continue
+        cutoff = now - age
+        generation = table.generation()
+        straddling = [b for b in generation.blocks if b.row.min_time < cutoff <= b.row.max_time]
+        parts = times_before(generation, straddling, cutoff)
+        times = np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+        width = table.schema.partition
+        for start in np.unique(times // width).tolist():
+            own = times[times // width == start]
+            low, high = int(own[0]), int(own[-1]) + 1
+            victims.append(Victim(table.schema.name, start * width, low, high, len(own), 0, "age"))
+    return victims
 
 
 def make_room(folder: Folder, need: int) -> PruneReport:
@@ -73,7 +112,7 @@ def _drop(folder: Folder, table: Table, blocks: list[Block]) -> None:
 def _too_old(folder: Folder, now: int) -> list[_Choice]:
     chosen: list[_Choice] = []
     for table in folder.tables.values():
-        age = table.schema.retention.age_micros or folder.options.age
+        age = _age(folder, table)
         if age is not None:
             chosen += [(table, block, "age") for block in table.blocks if block.row.max_time < now - age]
     return chosen

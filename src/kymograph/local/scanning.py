@@ -156,3 +156,19 @@ def part_of(schema: TableSchema, rows: SortedRows, excluded: Ints | None) -> pa.
     """All of some sorted rows but `excluded`, in canonical columns."""
     found = select(rows, excluded=excluded)
     return None if found is None else gather(rows, found, schema, schema.columns)
+
+
+def times_before(generation: Generation, blocks: Sequence[Block], end: int) -> list[Ints]:
+    """Times of the rows before `end` in the head and in some of the generation's blocks, each row once."""
+    found = []
+    sources: list[tuple[SortedRows, Ints | None]] = []
+    for block in blocks:
+        sources.extend((group, superseded(generation, block, group)) for group in block.groups())
+    for run in generation.runs:
+        hidden = preceded(generation, run) if generation.schema.duplicates == "ignore" else run.excluded
+        sources.append((run.rows, np.union1d(hidden, run.excluded)))
+    for rows, excluded in sources:
+        selected = select(rows, (), None, end, excluded)
+        if selected is not None:
+            found.append(rows.times[selected.place])
+    return found

@@ -106,6 +106,14 @@ class TableSchema:
         """Start of the partition a time falls into, µs."""
         return micros // self.partition * self.partition
 
+    def accepts(self, batch: pa.Schema) -> bool:
+        """Whether a batch has these columns, or those of an older version with fewer fields at the end."""
+        arrow = self.arrow
+        fixed = 1 + len(self.labels)
+        return fixed <= len(batch) <= len(arrow) and all(
+            (mine.name, mine.type) == (theirs.name, theirs.type) for mine, theirs in zip(arrow, batch, strict=False)
+        )
+
     def extended(self, fields: Iterable[tuple[str, pa.DataType]]) -> TableSchema:
         """This schema with more fields at the end."""
         return replace(self, fields=(*self.fields, *fields))
