@@ -32,6 +32,8 @@ def info(dir: Path, as_json: bool) -> None:
     for name, table in found["tables"].items():
         click.echo("")
         click.echo(_table_lines(name, table))
+    for note in found["notes"]:
+        click.echo(f"\nnote: {note}")
     for job in found["jobs"][-3:]:
         click.echo(
             f"\njob {job['job']} {isoformat(job['finished'])} {'ok' if job['ok'] else 'FAILED'}: {job['detail']}"

@@ -36,6 +36,7 @@ def describe_store(engine: Engine, options: StoreOptions, path: str, jobs: Jobs)
         "age": options.age,
         "next_prune": jobs.next_run("prune"),
         "jobs": jobs.history(),
+        "notes": list(getattr(engine, "notes", ())),
     }
 
 

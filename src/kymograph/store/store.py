@@ -274,7 +274,7 @@ class Store:
 
         Keys: path, engine, version, tables (by name: rows, series, oldest, newest, hot_rows, hot_bytes, sealed_bytes,
         bytes_per_value, blocks, partitions), rows, series, oldest, newest, usage_bytes, cap_bytes, age, next_prune,
-        jobs (newest last: job, started, finished, ok, detail). Times are int µs, durations int µs, sizes bytes; None
+        jobs (newest last: job, started, finished, ok, detail), notes (what was noticed at opening). Times are int µs, durations int µs, sizes bytes; None
         where there is no such thing.
         """
         return describe_store(self.engine, self.options, self.path, self._jobs)
@@ -283,7 +283,8 @@ class Store:
         """`{"ok": bool, "reason": str}`: the last write's or background job's failure, until the next success."""
         if self._closed:
             return {"ok": False, "reason": "the store is closed"}
-        reason = self._write_failure or self._jobs.failure() or ""
+        # an engine that seals in the background says so when it cannot
+        reason = self._write_failure or getattr(self._engine, "failure", "") or self._jobs.failure() or ""
         return {"ok": not reason, "reason": reason}
 
     def close(self) -> None:
