@@ -114,6 +114,9 @@ def _exchange(parts: SplitResult, headers: dict[str, str], deadline: float, max_
             if response.status != http.client.OK:
                 raise ConnectionError(f"HTTP {response.status} {response.reason}".strip())
             body = _body(response, max_bytes)
+        if time.monotonic() >= deadline:
+            # cut by us, which looks like the end of a page that tells no length
+            raise TimeoutError
         return Page(body, (response.getheader("Content-Type") or "").strip().lower())
     except (OSError, http.client.HTTPException, ValueError) as problem:
         if time.monotonic() >= deadline:
@@ -169,6 +172,8 @@ def _body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
         size += len(chunk)
         if size > max_bytes or raw > max_bytes:
             raise LimitExceeded(f"the page has more than {max_bytes:,} bytes")
+    if response.length:
+        raise ConnectionError(f"the answer is cut off, {response.length:,} bytes are missing")
     if inflate is not None and not inflate.eof:
         raise ConnectionError("the gzip answer is cut off")
     return b"".join(chunks)

@@ -60,12 +60,12 @@ class NvmlCollector:
         Raises:
             MissingDependency: no driver, no library or no GPU.
         """
-        if not self._ready or (self._lost and time.monotonic() >= self._look_at):
-            self._discover()
         rows: list[tuple[Device, dict[str, Any]]] = []
         power: list[tuple[Device, list[tuple[int, float]]]] = []
-        measured = self._pcie_turns()
         try:
+            if not self._ready or (self._lost and time.monotonic() >= self._look_at):
+                self._discover()
+            measured = self._pcie_turns()
             for device in list(self._devices):
                 try:
                     rows.append((device, device.read(pcie=device in measured)))
@@ -107,7 +107,6 @@ class NvmlCollector:
         try:
             count = self._api.nvmlDeviceGetCount()
         except self._api.NVMLError as problem:
-            self.close()
             raise MissingDependency(f"no working NVIDIA driver: {problem}") from None
         silent = {f"GPU {index}": why for index in range(count) if (why := self._open(index))}
         missing = self._known - {device.uuid for device in self._devices}
@@ -115,7 +114,6 @@ class NvmlCollector:
         why = "; ".join(f"{gpu}: {why}" for gpu, why in silent.items()) or "not found by the driver"
         self._lost = dict.fromkeys(sorted(missing), why) or silent
         if not count and not missing:
-            self.close()
             raise MissingDependency("the NVIDIA driver finds no GPU")
         self._look_pause = min(2 * self._look_pause, _LOOK_MOST) if self._lost else _LOOK_FIRST
         self._look_at = time.monotonic() + self._look_pause

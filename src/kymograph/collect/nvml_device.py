@@ -35,7 +35,6 @@ class Device:
         bus = self._q.ask("nvmlDeviceGetPciInfo")
         self.bus = _text(bus.busId) if bus is not None else ""
         self.power_seen = power_seen
-        self._profile = Profile(self._q)
         ask = self._q.ask
         self._base = ask("nvmlDeviceGetDefaultApplicationsClock", api.NVML_CLOCK_SM) or ask(
             "nvmlDeviceGetClock", api.NVML_CLOCK_SM, api.NVML_CLOCK_ID_APP_CLOCK_DEFAULT
@@ -43,6 +42,8 @@ class Device:
         self._most = ask("nvmlDeviceGetMaxClockInfo", api.NVML_CLOCK_SM)
         self._pages: int | None = None
         self._pages_read = float("-inf")
+        # last, because it holds memory of the driver
+        self._profile = Profile(self._q)
 
     def close(self) -> None:
         self._profile.close()

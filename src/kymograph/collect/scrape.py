@@ -93,8 +93,9 @@ class ScrapeCollector:
         self._max_bytes, self._max_samples = max_bytes, max_samples
         self._target = {"job": job or instance, "instance": instance}
         self._cache: dict[str, exposition.Series] = {}
-        # by identity of the page's labels, which the cache keeps alive: cleared together with it
-        self._known: dict[int, _Series] = {}
+        # by identity of the labels that the parser's cache gives out again and again; they are held
+        # here too, so that no other labels can take their place in memory
+        self._known: dict[int, tuple[dict[str, str], _Series]] = {}
         self._alive: dict[_Key, Sample] = {}
 
     def collect(self, now: int) -> Batch:
@@ -113,6 +114,10 @@ class ScrapeCollector:
             for key, before in self._alive.items()
             if key not in alive
         ]
+        if max(len(self._cache), len(self._known)) > 2 * count + 1000:
+            # series that come and go must not stay for ever
+            self._cache.clear()
+            self._known.clear()
         self._alive = {key: sample for key, sample in alive.items() if sample is not None}
         samples += [
             Sample("up", 0.0 if problem else 1.0, self._target, now, "gauge"),
@@ -130,18 +135,12 @@ class ScrapeCollector:
         kind = page.content_type.partition(";")[0].strip()
         if kind not in ("", "text/plain", "application/openmetrics-text"):
             raise InvalidInput(f"the target answers with {kind[:80]!r}, which is no metrics page")
-        families = exposition.parse(
+        return exposition.parse(
             page.body,
             openmetrics=kind == "application/openmetrics-text",
             cache=self._cache,
             max_samples=self._max_samples,
         )
-        total = sum(len(family.samples) for family in families)
-        if len(self._cache) > 2 * total + 1000:
-            # series that come and go must not stay for ever
-            self._cache.clear()
-            self._known.clear()
-        return families
 
     def _samples(
         self, families: list[exposition.Family], now: int
@@ -174,8 +173,8 @@ class ScrapeCollector:
         return samples, describe, alive
 
     def _series(self, name: str, labels: dict[str, str]) -> _Series:
-        series = self._known.get(id(labels))
-        if series is None:
+        known = self._known.get(id(labels))
+        if known is None:
             recorded = dict(self._target)
             for label, value in sorted(labels.items()):
                 # an empty label and none at all are the same
@@ -183,9 +182,9 @@ class ScrapeCollector:
                     while label in recorded:
                         label = "exported_" + label
                     recorded[label] = value
-            series = (name, tuple(sorted(recorded.items()))), recorded
-            self._known[id(labels)] = series
-        return series
+            known = labels, ((name, tuple(sorted(recorded.items()))), recorded)
+            self._known[id(labels)] = known
+        return known[1]
 
 
 def _meta(family: exposition.Family, name: str) -> dict[str, str]:
