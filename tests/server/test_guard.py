@@ -194,7 +194,9 @@ def test_long_targets_and_headers_are_refused() -> None:
         assert error_of(answer) == "uri_too_long"
         head = b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: " + b"b" * 100_000 + b"\r\n\r\n"
         found = raw(server.port, head)
-        assert found == b"" or b" 400 " in found.split(b"\r\n")[0]
+        assert found == b"" or found.split(b"\r\n")[0].split()[1] in (b"400", b"431")
+        many = b"".join(b"X-%d: y\r\n" % n for n in range(8000))
+        assert b" 200 " not in raw(server.port, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + many + b"\r\n")
 
 
 def test_slow_requests_are_cut_off() -> None:
@@ -213,7 +215,6 @@ def test_slow_requests_are_cut_off() -> None:
         b"\x00" * 100,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
         b"G\xc3\x84T / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"POST /api/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         b"POST /api/sql HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
