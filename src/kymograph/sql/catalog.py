@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
-from datafusion import SessionContext
-from datafusion.catalog import Schema, Table
+from datafusion.catalog import Table
 
 from kymograph.engine.interface import Engine
 from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA
+from kymograph.sql.contexts import Planner
 from kymograph.sql.dataset import Access, Source, SourceDataset
 from kymograph.sql.metrics import MetricSource, SeriesIndex
 from kymograph.sql.prune import Key
@@ -31,21 +31,14 @@ class Catalog:
         self._metrics: tuple[SeriesIndex, Mapping[str, object], pa.Table] | None = None
 
     def register(
-        self, context: SessionContext, tokens: Sequence[Token], access: Access, extra: Mapping[str, pa.Table]
+        self, planner: Planner, tokens: Sequence[Token], access: Access, extra: Mapping[str, pa.Table]
     ) -> dict[Key, SourceDataset]:
-        """Make every mentioned table known to `context`; `extra` goes by its names into the default schema."""
+        """Make every mentioned table known to `planner`; `extra` goes by its names into the default schema."""
         datasets: dict[Key, SourceDataset] = {}
-        catalog = context.catalog()
-        schemas = {"": catalog.schema("public")}
         for key, source in self._mentioned(tokens, extra):
-            schema, table = key
-            if key in datasets:
-                continue
-            if schema not in schemas:
-                schemas[schema] = Schema.memory_schema()
-                catalog.register_schema(schema, schemas[schema])
-            datasets[key] = SourceDataset(source, access)
-            schemas[schema].register_table(table, Table(datasets[key]))
+            if key not in datasets:
+                datasets[key] = SourceDataset(source, access)
+                planner.schema(key[0]).register_table(key[1], Table(datasets[key]))
         return datasets
 
     def _mentioned(self, tokens: Sequence[Token], extra: Mapping[str, pa.Table]) -> Iterator[tuple[Key, Source]]:

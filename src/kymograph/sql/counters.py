@@ -15,8 +15,6 @@ from datafusion import ScalarUDF, udf
 
 from kymograph.model.time import TIME_TYPE
 
-INCREASE = "__counter_increase"
-RATE = "__counter_rate"
 _VALUES = pa.list_(pa.float64())
 _TIMES = pa.list_(TIME_TYPE)
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -59,7 +57,9 @@ def _increase(values: pa.ListArray, times: pa.ListArray) -> tuple[_Floats, _Ints
     step = np.diff(v)
     step = np.where(step < 0, v[1:], step)
     step[~same] = 0.0
-    total = np.bincount(group[1:], weights=step, minlength=groups) if len(v) else np.zeros(groups)
+    total: _Floats = np.zeros(groups)
+    if len(v):
+        total += np.bincount(group[1:], weights=step, minlength=groups)
     span = np.zeros(groups, np.int64)
     last = np.cumsum(samples) - 1
     some = samples > 0
@@ -68,9 +68,7 @@ def _increase(values: pa.ListArray, times: pa.ListArray) -> tuple[_Floats, _Ints
 
 
 @cache
-def functions() -> tuple[ScalarUDF, ScalarUDF]:
-    """What a context must know for the rewritten calls to run."""
-    return (
-        udf(increase, [_VALUES, _TIMES], pa.float64(), "immutable", INCREASE),
-        udf(rate, [_VALUES, _TIMES], pa.float64(), "immutable", RATE),
-    )
+def function(name: str) -> ScalarUDF:
+    """What runs behind `counter_increase` and `counter_rate`; its arguments are the lists of a group."""
+    run = {"counter_increase": increase, "counter_rate": rate}[name]
+    return udf(run, [_VALUES, _TIMES], pa.float64(), "immutable", f"__{name}")

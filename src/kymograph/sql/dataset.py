@@ -6,6 +6,7 @@ partition), and for every fragment a scanner. Filters it hands over are then our
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -58,14 +59,16 @@ class Access:
 
 
 class SourceDataset(pads.Dataset):  # type: ignore[misc]
-    """One source during one query. `selection` is set between logical and physical planning."""
+    """One source during one query."""
 
     def __init__(self, source: Source, access: Access) -> None:  # the C++ half stays empty on purpose
         self._source = source
         self._access = access
         self._schema = source.schema
         self._columns: list[str] = []
-        self.selection = Selection()
+        self._selection = Selection()
+        self._prepared: tuple[list[str], Scan] | None = None
+        self._partitions = 1
 
     @property
     def labels(self) -> frozenset[str]:
@@ -75,6 +78,25 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
     def schema(self) -> pa.Schema:
         return self._schema
 
+    def narrow(self, selection: Selection, columns: Sequence[str] | None) -> int | None:
+        """Say what the plan needs, before DataFusion asks for fragments.
+
+        Args:
+            columns: what the only scan reads, in order; None if there are several scans.
+
+        Returns:
+            At most how many rows that is, if there is only one scan.
+        """
+        self._selection = selection
+        if columns is None:
+            return None
+        self._prepared = (list(columns), self._scan(columns, selection.exact))
+        return self._prepared[1].rows
+
+    def divide(self, partitions: int) -> None:
+        """Into how many fragments a scan may be divided."""
+        self._partitions = partitions
+
     def scanner(self, columns: Sequence[str] | None = None, filter: Any = None) -> _Projection:
         # DataFusion asks for the fragments right after this, in the same breath; only here does it name the columns
         self._columns = self._schema.names if columns is None else list(columns)
@@ -82,19 +104,27 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
 
     def get_fragments(self, filter: Any = None) -> Iterator[_Fragment]:
         self._access.check()
-        selection = self.selection
-        residual = None if selection.exact else filter
-        columns = self._columns
-        if residual is not None:
+        residual = None if self._selection.exact else filter
+        prepared, self._prepared = self._prepared, None  # the parts of a scan can be read once
+        if prepared is not None and prepared[0] == self._columns:
+            scan = prepared[1]
+        else:
+            scan = self._scan(self._columns, residual is None)
+        parts = deque(scan.parts)
+        fragments = max(1, min(self._partitions, len(parts)))
+        return iter([_Fragment(parts, residual, self._access) for _ in range(fragments)])
+
+    def _scan(self, columns: Sequence[str], exact: bool) -> Scan:
+        wanted, selection = list(columns), self._selection
+        if not exact:
             needed = set(self._schema.names) if selection.columns is None else selection.columns
-            columns = [*columns, *(name for name in self._schema.names if name in needed and name not in columns)]
+            wanted += [name for name in self._schema.names if name in needed and name not in columns]
         try:
             # a scan of no column at all still has to count its rows
-            scan = self._source.scan(selection.matchers, selection.start, selection.end, columns or [TIME])
+            return self._source.scan(selection.matchers, selection.start, selection.end, wanted or [TIME])
         except BaseException as problem:
             self._access.fail(problem)
             raise
-        return iter([_Fragment(part, residual, self._access) for part in scan.parts])
 
 
 class _Projection:
@@ -103,10 +133,10 @@ class _Projection:
 
 
 class _Fragment:
-    """One part of a scan, which is one partition of the plan."""
+    """One partition of the plan. It takes part after part from those it shares with its siblings."""
 
-    def __init__(self, part: Part, residual: Any, access: Access) -> None:
-        self._part = part
+    def __init__(self, parts: deque[Part], residual: Any, access: Access) -> None:
+        self._parts = parts
         self._residual = residual
         self._access = access
 
@@ -118,12 +148,17 @@ class _Fragment:
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         try:
-            for batch in self._part():
-                self._access.check()
-                if self._residual is not None:
-                    batch = batch.filter(self._residual)
-                if batch.num_rows:
-                    yield batch if batch.schema.names == schema.names else batch.select(schema.names)
+            while self._parts:
+                try:
+                    part = self._parts.popleft()
+                except IndexError:  # a sibling was faster
+                    return
+                for batch in part():
+                    self._access.check()
+                    if self._residual is not None:
+                        batch = batch.filter(self._residual)
+                    if batch.num_rows:
+                        yield batch if batch.schema.names == schema.names else batch.select(schema.names)
         except BaseException as problem:
             self._access.fail(problem)
             raise

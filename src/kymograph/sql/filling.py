@@ -1,4 +1,4 @@
-"""Fills the gaps of an aggregated result: a grid of groups × buckets, built in NumPy."""
+"""Fills the gaps of an aggregated result: a grid of groups by buckets, built in NumPy."""
 
 from __future__ import annotations
 

@@ -30,7 +30,10 @@ from kymograph.sql.width import Width, width_of
 Fill = Literal["null", "locf", "interpolate", "key", "bucket"]
 _BUCKET = frozenset(("time_bucket_gapfill",))
 _FILLS = frozenset(("locf", "interpolate"))
-_END = frozenset(("having", "order", "limit", "offset", "fetch", "union", "except", "intersect", "window", "qualify"))
+_SETS = ("union", "except", "intersect")
+_CLAUSES = frozenset(
+    (*_SETS, "from", "where", "group", "having", "order", "limit", "offset", "fetch", "window", "qualify")
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def find_block(tokens: Sequence[Token], params: Parameters) -> Block | None:
     clauses = _clauses(tokens, begin, end)
     if "from" not in clauses or "group" not in clauses:
         raise QueryError("time_bucket_gapfill needs a FROM and a GROUP BY in its own SELECT")
-    if any(word in clauses for word in ("union", "except", "intersect")):
+    if any(word in clauses for word in _SETS):
         raise QueryError("a gap-filling SELECT cannot be part of a UNION", hint="put it into a WITH query of its own")
     order = sorted((at, word) for word, at in clauses.items())
     after = {word: (order[k + 1][0] if k + 1 < len(order) else end) for k, (_, word) in enumerate(order)}
@@ -131,9 +134,8 @@ def _clauses(tokens: Sequence[Token], begin: int, end: int) -> dict[str, int]:
         token = tokens[i]
         if token.kind == "punct":
             depth += (token.value in "([{") - (token.value in ")]}")
-        elif depth == 0 and token.kind == "word" and not tokens[i - 1].is_punct("."):
-            if token.value in ("from", "where", "group") or token.value in _END:
-                found.setdefault(token.value, i)
+        elif depth == 0 and token.kind == "word" and token.value in _CLAUSES and not tokens[i - 1].is_punct("."):
+            found.setdefault(token.value, i)
     return found
 
 

@@ -37,6 +37,10 @@ class Selection:
     columns: frozenset[str] | None = None
 
     @property
+    def bounds(self) -> tuple[int | None, int | None]:
+        return self.start, self.end
+
+    @property
     def matchers(self) -> list[Matcher]:
         found = []
         for label, values in self.labels:
@@ -45,8 +49,10 @@ class Selection:
         return found
 
 
-def selections(plan: Any, labels_of: Callable[[Key], Labels], *, subqueries: bool) -> dict[Key, Selection]:
-    """One selection per table that serves all its scans.
+def selections(
+    plan: Any, labels_of: Callable[[Key], Labels], *, subqueries: bool
+) -> dict[Key, tuple[Selection, list[str] | None]]:
+    """Per table, one selection that serves all its scans, and the columns read if it is scanned just once.
 
     Args:
         plan: an optimized datafusion LogicalPlan.
@@ -55,11 +61,16 @@ def selections(plan: Any, labels_of: Callable[[Key], Labels], *, subqueries: boo
             plan's text is searched for them.
     """
     found: dict[Key, list[Selection]] = {}
+    columns: dict[Key, list[str]] = {}
     for scan, above in _scans(plan, None):
         key = _key(scan)
         found.setdefault(key, []).append(_selection(scan.filters(), above, labels_of(key)))
+        columns[key] = [name for _, name in scan.projection()]
     hidden = _hidden(plan, found) if subqueries else frozenset[Key]()
-    return {key: _union(several) if key not in hidden else Selection() for key, several in found.items()}
+    return {
+        key: (Selection(), None) if key in hidden else (_union(several), columns[key] if len(several) == 1 else None)
+        for key, several in found.items()
+    }
 
 
 def _key(scan: Any) -> Key:

@@ -6,33 +6,34 @@ plan over the engine's parts, rows.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion import SQLOptions
 
 from kymograph.engine.interface import Engine
 from kymograph.errors import KymographError, LimitExceeded, QueryError
 from kymograph.model.time import TIME
 from kymograph.options import QueryLimits
-from kymograph.sql import counters, filling, worker
+from kymograph.sql import filling, worker
 from kymograph.sql.catalog import Catalog
+from kymograph.sql.contexts import CPUS, planning, running
 from kymograph.sql.dataset import Access, SourceDataset
 from kymograph.sql.failure import translated
 from kymograph.sql.gapfill import Block, find_block
 from kymograph.sql.parameters import bind, named
 from kymograph.sql.prune import Key, selections
 from kymograph.sql.result import Result
-from kymograph.sql.rewrite import render
+from kymograph.sql.rewrite import Rewriter
 from kymograph.sql.tokens import Token, name_token, tokenize
 
 _READS = frozenset(("select", "with", "values", "explain", "table"))
-_CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-# Scalar functions that make much out of little, before any memory pool has a say.
-_REFUSED = ("repeat", "lpad", "rpad", "array_repeat", "list_repeat", "array_resize", "list_resize", "range")
+# The optimizer's second and third pass find nothing in a statement of one SELECT.
+_SIMPLE_PASSES, _PASSES = 1, 3
+# Rows up to which one thread is done before two have begun.
+_SMALL = 32_768
 _OPTIONS = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
 
@@ -93,7 +94,7 @@ class _Run:
         self.access.cancelled = worker.Abandoned()
 
     def all(self, text: str) -> Result:
-        tokens = tokenize(text)
+        tokens: Sequence[Token] = tokenize(text)
         first = next((t for t in tokens if not t.is_punct("(")), tokens[0])
         if not first.is_word(*_READS):
             raise QueryError(
@@ -108,9 +109,9 @@ class _Run:
         schema, batches, _ = self._execute(tokens, filled)
         return Result(schema, batches)
 
-    def _fill(self, tokens: list[Token], block: Block, filled: Mapping[str, pa.Table]) -> pa.Table:
+    def _fill(self, tokens: Sequence[Token], block: Block, filled: Mapping[str, pa.Table]) -> pa.Table:
         # WITH queries before it belong to the statement, so a block that is the main SELECT takes them along
-        prefix = tokens[: block.begin] if tokens[0].is_word("with") and block.end == len(tokens) else []
+        prefix = list(tokens[: block.begin]) if tokens[0].is_word("with") and block.end == len(tokens) else []
         schema, batches, bounds = self._execute([*prefix, *block.inner], filled)
         rows = pa.Table.from_batches(batches, schema)
         start = bounds[0] if block.start is None else block.start
@@ -127,35 +128,24 @@ class _Run:
     ) -> tuple[pa.Schema, list[pa.RecordBatch], tuple[int | None, int | None]]:
         """Schema, batches, and the [start, end) that the scans were narrowed to, where they agree."""
         bound, values = bind(tokens, self.params)
-        context = SessionContext(_config())
-        for function in counters.functions():
-            context.register_udf(function)
-        for name in _REFUSED:
-            context.deregister_udf(name)
-        datasets = self.catalog.register(context, bound, self.access, extra)
-        frame = context.sql_with_options(render(bound, self.params), _OPTIONS, param_values=values)
-        plan = frame.optimized_logical_plan()
-        bounds = self._narrow(plan, datasets, sum(t.is_word("select") for t in bound) > 1)
-        runtime = RuntimeEnvBuilder().with_disk_manager_disabled().with_greedy_memory_pool(self.limits.memory)
-        # the plan is optimized already: this context only turns it into a physical one
-        executor = SessionContext(_config().set("datafusion.optimizer.max_passes", "0"), runtime)
-        frame = executor.create_dataframe_from_logical_plan(plan)
-        schema = frame.schema()
-        return schema, self._collect(frame), bounds
-
-    def _narrow(
-        self, plan: Any, datasets: Mapping[Key, SourceDataset], subqueries: bool
-    ) -> tuple[int | None, int | None]:
-        def labels_of(key: Key) -> frozenset[str]:
-            return datasets[key].labels if key in datasets else frozenset()
-
-        timed = []
-        for key, selection in selections(plan, labels_of, subqueries=subqueries).items():
-            if key in datasets:
-                datasets[key].selection = selection
-                if TIME in datasets[key].labels:
-                    timed.append((selection.start, selection.end))
-        return timed[0] if len(set(timed)) == 1 else (None, None)
+        rewriter = Rewriter(self.params)
+        text = rewriter.render(bound)
+        simple = sum(t.is_word("select") for t in bound) < 2
+        with planning(_SIMPLE_PASSES if simple else _PASSES) as planner:
+            planner.add_functions(rewriter.functions.values())
+            datasets = self.catalog.register(planner, bound, self.access, extra)
+            frame = planner.context.sql_with_options(text, _OPTIONS, param_values=values)
+            plan = frame.optimized_logical_plan()
+            del frame
+            rows, bounds = _narrow(plan, datasets, subqueries=not simple)
+            partitions = 1 if rows is not None and rows <= _SMALL else CPUS
+            for dataset in datasets.values():
+                dataset.divide(partitions)
+            with running(self.limits.memory, partitions) as context:
+                running_frame = context.create_dataframe_from_logical_plan(plan)
+                schema = running_frame.schema()
+                batches = self._collect(running_frame)
+        return schema, batches, bounds
 
     def _collect(self, frame: Any) -> list[pa.RecordBatch]:
         batches: list[pa.RecordBatch] = []
@@ -176,6 +166,21 @@ class _Run:
         return batches
 
 
-def _config() -> SessionConfig:
-    config = SessionConfig().with_target_partitions(_CPUS).with_information_schema(False)
-    return config.set("datafusion.execution.time_zone", "+00:00")
+def _narrow(
+    plan: Any, datasets: Mapping[Key, SourceDataset], *, subqueries: bool
+) -> tuple[int | None, tuple[int | None, int | None]]:
+    """At most how many rows all scans read, if that is known; and the time range they agree on."""
+
+    def labels_of(key: Key) -> frozenset[str]:
+        return datasets[key].labels if key in datasets else frozenset()
+
+    rows: int | None = 0
+    ranges = set()
+    for key, (selection, columns) in selections(plan, labels_of, subqueries=subqueries).items():
+        if key not in datasets:
+            continue
+        more = datasets[key].narrow(selection, columns)
+        rows = None if rows is None or more is None else rows + more
+        if TIME in datasets[key].labels:
+            ranges.add(selection.bounds)
+    return rows, ranges.pop() if len(ranges) == 1 else (None, None)

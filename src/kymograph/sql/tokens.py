@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from kymograph.errors import QueryError
@@ -20,6 +21,7 @@ MAX_TEXT = 256 * 1024
 MAX_OPERATORS = 1000
 MAX_SELECTS = 100
 MAX_SOURCES = 64
+_KEPT_TEXT = 4096  # dashboards send the same few statements again and again
 
 _TOKEN = re.compile(
     r"""
@@ -38,9 +40,12 @@ _TOKEN = re.compile(
 _COMMENT = re.compile(r"/\*|\*/")
 _STRING_PREFIXES = frozenset(("e", "n", "x", "b", "r", "br", "rb", "q", "nq", "u"))
 _PLAIN_PUNCT = frozenset("(),.;[]{}")
-_OPERATOR_WORDS = frozenset("and or not is like ilike between union except intersect join interval case when".split())
+_SETS = ("union", "except", "intersect")
+_OPERATOR_WORDS = frozenset(
+    (*_SETS, "and", "or", "not", "is", "like", "ilike", "between", "join", "interval", "case", "when")
+)
 _AFTER_FROM = frozenset(
-    "where group having order limit offset union except intersect window qualify fetch select on using".split()
+    (*_SETS, "where", "group", "having", "order", "limit", "offset", "window", "qualify", "fetch", "select")
 )
 
 
@@ -69,7 +74,7 @@ class Token:
         return self.kind == "word" and self.value in words
 
 
-def tokenize(text: str) -> list[Token]:
+def tokenize(text: str) -> tuple[Token, ...]:
     """The tokens of one statement, without a closing semicolon.
 
     Raises:
@@ -82,10 +87,15 @@ def tokenize(text: str) -> list[Token]:
         raise QueryError(f"the query has {len(text)} characters; {MAX_TEXT} are the limit")
     if "\0" in text:
         raise QueryError("the query holds a NUL character")
+    return _tokenized(text) if len(text) <= _KEPT_TEXT else _tokenized.__wrapped__(text)
+
+
+@lru_cache(maxsize=256)
+def _tokenized(text: str) -> tuple[Token, ...]:
     tokens = _close(_cut(text))
     if not tokens:
         raise QueryError("the query is empty")
-    return _clauses(tokens)
+    return tuple(_clauses(tokens))
 
 
 def _cut(text: str) -> list[Token]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,10 @@ from kymograph.model.time import DAY, HOUR, MINUTE, SECOND
 from kymograph.sql.parameters import Parameters, interval_micros
 from kymograph.sql.tokens import Token
 
-# As in TimescaleDB: buckets are aligned to a Monday, buckets of months to the year 2000.
+# As in TimescaleDB: buckets are aligned to a Monday, buckets of months to January 2000 (years divide it, too).
+_Ints = np.ndarray[Any, np.dtype[np.int64]]
 MONDAY = 946_857_600 * SECOND  # 2000-01-03
+Y2000 = 946_684_800 * SECOND
 _HINT = "write it like INTERVAL '5 minutes', '5 minutes' or '5m'"
 _UNITS = {
     **dict.fromkeys(("us", "microsecond", "microseconds"), 1),
@@ -43,20 +45,48 @@ class Width:
     micros: int = 0
     months: int = 0
 
-    def starts(self, start: int, end: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """First instants (µs) of the buckets that meet [start, end), ascending."""
-        if self.months:
-            first = np.datetime64(start, "us").astype("datetime64[M]").astype(np.int64)
-            last = np.datetime64(end - 1, "us").astype("datetime64[M]").astype(np.int64)
-            aligned = (first - 360) // self.months * self.months + 360
-            grid = np.arange(aligned, last + 1, self.months)
-            return grid.astype("datetime64[M]").astype("datetime64[us]").astype(np.int64)
-        first = (start - MONDAY) // self.micros * self.micros + MONDAY
-        return np.arange(first, end, self.micros, dtype=np.int64)
+    def floor_to(self, origin: int | None) -> Callable[[_Ints], _Ints]:
+        """What maps times to the starts of their buckets, all int64 µs; None is the default origin.
+
+        Raises:
+            QueryError: an origin inside a month, for buckets of months.
+        """
+        if not self.months:
+            since = (MONDAY if origin is None else origin) % self.micros
+            if not since:
+                return lambda times: times // self.micros * self.micros
+            return lambda times: (times - since) // self.micros * self.micros + since
+        first = _month(Y2000 if origin is None else origin)
+        if _micros(first) != (Y2000 if origin is None else origin):
+            raise QueryError("the origin of buckets of months is the first instant of a month")
+
+        def floor(times: _Ints) -> _Ints:
+            months = times.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
+            return _micros((months - first) // self.months * self.months + first)
+
+        return floor
+
+    def starts(self, start: int, end: int) -> _Ints:
+        """First instants (µs) of the buckets that meet [start, end), ascending, for the default origin."""
+        first = int(self.floor_to(None)(np.array([start], np.int64))[0])
+        if not self.months:
+            return np.arange(first, end, self.micros, dtype=np.int64)
+        return _micros(np.arange(_month(first), _month(end - 1) + 1, self.months))
 
     def count(self, start: int, end: int) -> int:
         """About how many buckets `starts` gives, without making them."""
         return max(0, end - start) // (self.micros or self.months * 28 * DAY) + 2
+
+
+def _month(micros: int) -> int:
+    """Months since 1970 of the month a time lies in."""
+    return int(np.datetime64(micros, "us").astype("datetime64[M]").astype(np.int64))
+
+
+def _micros(months: Any) -> _Ints:
+    """First instants of months since 1970, µs."""
+    micros: _Ints = np.asarray(months).astype("datetime64[M]").astype("datetime64[us]").astype(np.int64)
+    return micros
 
 
 def parse_width(value: str | int | dt.timedelta) -> Width:
@@ -118,8 +148,8 @@ def width_of(tokens: Sequence[Token], params: Parameters) -> Width:
         return parse_width(params[words[0].value])
     if len(words) == 1 and words[0].kind == "string" and len(tokens) <= 2:
         return parse_width(words[0].value)
-    if len(tokens) == 3 and tokens[0].is_word("interval") and tokens[2].kind == "word":
-        if tokens[1].kind in ("string", "number"):
-            return parse_width(f"{tokens[1].value} {tokens[2].value}")
+    split = len(tokens) == 3 and tokens[0].is_word("interval") and tokens[2].kind == "word"
+    if split and tokens[1].kind in ("string", "number"):
+        return parse_width(f"{tokens[1].value} {tokens[2].value}")
     written = " ".join(t.text for t in tokens)[:80]
     raise QueryError(f"the bucket width {written!r} is neither an interval, a text nor a parameter", hint=_HINT)
