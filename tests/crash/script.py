@@ -1,0 +1,153 @@
+"""Short scripts of operations that any engine can run, and the whole visible state of an engine to compare."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from kymograph.engine.interface import Engine
+from kymograph.engine.memory import MemoryEngine
+from kymograph.model.matcher import Matcher
+from kymograph.model.schema import table_schema
+from kymograph.model.time import MINUTE
+from kymograph.options import Retention
+from tests.rows import batch_of, ordered, rows_of, scanned
+
+Operation = tuple[Any, ...]
+State = tuple[Any, ...]
+
+SCHEMA = table_schema(
+    "t", ["host"], {"number": "int64", "bits": "float64", "s": "string"}, "overwrite", "1m", Retention("8m")
+)
+HOSTS = ["a", "b", "", None, "ü"]
+
+SHORT: Sequence[Operation] = (
+    ("create",),
+    ("append", 1, 0, 40, 3),
+    ("document", "k", 1),
+    ("append", 2, 20, 40, 3),
+    ("seal",),
+    ("series", "x"),
+    ("append", 3, 10, 60, 7),  # late rows that overwrite sealed ones
+    ("seal",),
+    ("delete", "a", 30 * 3_000_000, None),  # the newest rows of a series go
+    ("append", 4, 200, 30, 5),
+    ("seal",),
+    ("compact",),
+    ("extend", "more"),
+    ("append", 5, 210, 30, 5),
+    ("delete", None, 0, MINUTE),
+    ("document", "k", None),
+    ("prune", 12 * MINUTE),
+    ("append", 6, 300, 10, 1),
+)
+
+
+def random_script(seed: int, length: int) -> list[Operation]:
+    """Operations on a table that is there already; rows overlap earlier ones now and then."""
+    dice = random.Random(seed)
+    script: list[Operation] = []
+    for number in range(length):
+        kind = dice.choices(
+            ["append", "seal", "compact", "delete", "document", "series", "prune"], [60, 14, 6, 6, 5, 5, 4]
+        )[0]
+        step = dice.randrange(250)
+        script.append(
+            {
+                "append": ("append", seed * 1000 + number, step, dice.randrange(1, 60), dice.choice([1, 3, 7])),
+                "delete": ("delete", dice.choice([*HOSTS, "*"]), step * 3_000_000, (step + 20) * 3_000_000),
+                "document": ("document", dice.choice("abc"), dice.choice([None, number])),
+                "series": ("series", f"s{dice.randrange(50)}"),
+                "prune": ("prune", dice.randrange(8, 14) * MINUTE),
+            }.get(kind, (kind,))
+        )
+    return script
+
+
+def apply(engine: Any, operation: Operation) -> None:
+    """Run one operation; what only engines with blocks can do is skipped elsewhere."""
+    kind, *rest = operation
+    if kind == "create":
+        engine.create_table(SCHEMA)
+    elif kind == "append":
+        engine.append("t", batch(engine, *rest))
+    elif kind in ("seal", "compact"):
+        if hasattr(engine, kind):
+            getattr(engine, kind)()
+    elif kind == "delete":
+        host, start, end = rest
+        matchers = [] if host == "*" else [Matcher("host", "=", host or "")]
+        engine.delete("t", matchers, start, end)
+    elif kind == "document":
+        engine.put_document("kind", *rest)
+    elif kind == "series":
+        engine.register_series("metric", [{"label": rest[0]}, {"label": rest[0], "b": "c"}])
+    elif kind == "extend":
+        engine.alter_table(engine.tables()["t"].extended([(rest[0], pa.int8())]))
+    elif kind == "prune":
+        engine.prune(now=rest[0])
+    else:
+        raise AssertionError(kind)
+
+
+def batch(engine: Engine, number: int, first: int, rows: int, stride: int) -> pa.RecordBatch:
+    """`rows` rows, three seconds apart, hosts in turn; every row carries the number of its batch."""
+    times = [(first + step) * 3_000_000 for step in range(rows)]
+    bits = pa.array([0x7FF0_0000_0000_0002 + number * 1000 + step for step in range(rows)], pa.uint64())
+    columns = {
+        "time": times[::-1],
+        "host": pa.array([HOSTS[(step // stride) % len(HOSTS)] for step in range(rows)], pa.string()),
+        "number": number,
+        "bits": bits.view(pa.float64()),
+        "s": f"batch {number}",
+    }
+    return batch_of(engine.tables()["t"], columns)
+
+
+def state(engine: Engine) -> State:
+    """Everything a user can see; two engines with the same history have equal states."""
+    found: list[Any] = [dict(engine.tables()), dict(engine.documents("kind"))]
+    found.append(sorted((name, sorted(labels.items())) for name, labels in engine.series().values()))
+    if "t" in engine.tables():
+        numbers = engine.statistics("t")
+        found += [
+            scanned(engine, "t"),
+            ordered(rows_of(engine.latest("t"))),
+            (numbers.rows, numbers.series, numbers.oldest, numbers.newest, numbers.partitions),
+        ]
+    return tuple(found)
+
+
+class History:
+    """The states a store may be in: `states[n]` after the first n operations."""
+
+    def __init__(self, script: Sequence[Operation], before: MemoryEngine | None = None) -> None:
+        self.oracle = before or MemoryEngine()
+        self.states = [state(self.oracle)]
+        for operation in script:
+            apply(self.oracle, operation)
+            self.states.append(state(self.oracle))
+
+    def check(self, engine: Engine, done: int, where: str) -> int:
+        """After `done` acknowledged operations the one under way may have happened or not. Returns which."""
+        found = state(engine)
+        for number in (done, min(done + 1, len(self.states) - 1)):
+            if found == self.states[number]:
+                return number
+        raise AssertionError(f"{where}: " + difference(self.states[done], found))
+
+
+def difference(expected: State, found: State) -> str:
+    """The first thing in which two states differ, short enough to read."""
+    names = ("tables", "documents", "series", "rows", "latest", "numbers")
+    for name, one, other in zip(names, expected, found, strict=False):
+        if one != other:
+            if isinstance(one, list):
+                missing = [row for row in one if row not in other][:3]
+                extra = [row for row in other if row not in one][:3]
+                return f"{name}: {len(one)} expected, {len(other)} found; missing {missing}, extra {extra}"
+            return f"{name}: expected {one}, found {other}"
+    return f"{len(expected)} parts expected, {len(found)} found"

@@ -1,0 +1,154 @@
+"""The disk says no, at every step and for real: an error, nothing acknowledged lost, and on it goes with room."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kymograph.engine.memory import MemoryEngine
+from kymograph.errors import DiskFull, StorageError
+from kymograph.local.engine import LocalEngine
+from kymograph.local.files import Files
+from kymograph.model.schema import table_schema
+from kymograph.options import StoreOptions
+from tests.crash.script import SHORT, Operation, apply, difference, state
+from tests.crash.tidy import assert_tidy
+from tests.rows import batch_of, scanned
+
+
+class Failing(Files):
+    """Refuses the k-th durable step and, until mended, every one after it where `stays`."""
+
+    def __init__(self, k: int, code: int, *, stays: bool) -> None:
+        self.left, self.code, self.stays = k, code, stays
+        self.failed = False
+
+    def step(self, name: str, path: Path) -> None:
+        if self.left > 0:
+            self.left -= 1
+        elif self.left == 0:
+            self.failed = True
+            self.left = 0 if self.stays else -1
+            raise OSError(self.code, os.strerror(self.code), str(path))
+
+    def mend(self) -> None:
+        self.left = -1
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["once", "until mended"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
+def test_refused_at_every_step(tmp_path: Path, code: int, stays: bool) -> None:
+    k = 0
+    while True:
+        files = Failing(k, code, stays=stays)
+        run_refused(tmp_path / f"{k}", files, f"step {k}")
+        if not files.failed:
+            break
+        k += 1
+    assert k > 60
+
+
+def run_refused(folder: Path, files: Failing, where: str) -> None:
+    options = StoreOptions(sync="full")
+    try:
+        engine = LocalEngine(folder, options, files=files)
+    except StorageError:
+        files.mend()
+        engine = LocalEngine(folder, options, files=files)
+    oracle = MemoryEngine()
+    for operation in SHORT:
+        refused = attempt(engine, operation)
+        if refused is not None:
+            assert files.failed, f"{where}: {refused}"
+            assert isinstance(refused, DiskFull) == (files.code == errno.ENOSPC), f"{where}: {refused!r}"
+            # reading goes on while the disk is full; what failed has not happened
+            found, expected = state(engine), state(oracle)
+            assert found == expected, f"{where}, {operation}: {difference(expected, found)}"
+            files.mend()
+            apply(engine, operation)
+        apply(oracle, operation)
+    expected = state(oracle)
+    found = state(engine)
+    assert found == expected, f"{where}: {difference(expected, found)}"
+    engine.close()
+    engine = LocalEngine(folder, options)
+    found = state(engine)
+    assert found == expected, f"{where}, opened again: {difference(expected, found)}"
+    assert_tidy(folder, engine)
+    engine.close()
+
+
+def attempt(engine: LocalEngine, operation: Operation) -> StorageError | None:
+    """The engine's refusal of an operation, if it refuses."""
+    try:
+        apply(engine, operation)
+    except StorageError as refused:
+        return refused
+    return None
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB of its own."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk: Path) -> None:
+    folder = small_disk / "store"
+    schema = table_schema("t", ["l"], {"n": "int64", "noise": "float64"}, partition="1h")
+    engine = LocalEngine(folder, StoreOptions(sync="full", head_bytes=4 * 2**20))
+    engine.create_table(schema)
+    dice = np.random.default_rng(1)
+    rows = 20_000
+    kept = 0
+
+    def fill(batches: int) -> StorageError | None:
+        """Append until the disk is full; rows are counted once they are acknowledged."""
+        nonlocal kept
+        for _ in range(batches):
+            numbers = np.arange(kept, kept + rows)
+            noise = dice.random(rows)  # does not compress
+            batch = batch_of(schema, {"time": numbers * 1_000_000, "l": "a", "n": numbers, "noise": noise})
+            try:
+                engine.append("t", batch)
+            except StorageError as refused:
+                return refused
+            kept += rows
+        return None
+
+    refused = fill(500)
+    assert isinstance(refused, DiskFull), refused
+    assert kept >= rows * 5
+    for _ in range(3):
+        assert fill(100) is not None, "a full disk has taken two million rows"
+        assert [row[2] for row in scanned(engine, "t")] == list(range(kept))
+    assert len(engine.latest("t")) == 1
+    engine.close()
+    engine = LocalEngine(folder, StoreOptions(sync="full", head_bytes=4 * 2**20))  # opens on a full disk, too
+    assert [row[2] for row in scanned(engine, "t")] == list(range(kept))
+    subprocess.run(["mount", "-o", "remount,size=96m", str(small_disk)], check=True)
+    assert fill(1) is None
+    engine.seal()
+    engine.compact()
+    assert [row[2] for row in scanned(engine, "t")] == list(range(kept))
+    engine.close()
+    engine = LocalEngine(folder, StoreOptions())
+    assert [row[2] for row in scanned(engine, "t")] == list(range(kept))
+    assert_tidy(folder, engine)
+    engine.close()

@@ -1,0 +1,103 @@
+"""Killed at every durable step and at random times: every acknowledged operation is there, none half."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from kymograph.engine.memory import MemoryEngine
+from kymograph.local.engine import LocalEngine
+from kymograph.options import StoreOptions
+from tests.crash.forks import Forks
+from tests.crash.script import SHORT, History, apply, random_script, state
+from tests.crash.tidy import assert_tidy
+
+STORES, ROUNDS = 20, 10
+
+
+@pytest.mark.parametrize("sync", ["full", "normal"])
+def test_killed_at_every_durable_step(forks: Forks, tmp_path: Path, sync: str) -> None:
+    history = History(SHORT)
+    k = killed = 0
+    while True:
+        folder = tmp_path / f"{k}"
+        child = forks.run("short", folder=str(folder), k=k, sync=sync)
+        lines = child.rest()
+        status = child.wait()
+        assert status in (0, 137), lines
+        done = sum(line.startswith("done") for line in lines)
+        verify(
+            folder, history, done, f"step {k}, after {done} operations ({SHORT[min(done, len(SHORT) - 1)]} under way)"
+        )
+        if status == 0:
+            break
+        k, killed = k + 1, killed + 1
+    assert killed > 60
+
+
+def verify(folder: Path, history: History, done: int, where: str) -> None:
+    """The state is right, before and after another clean closing, and goes on being written."""
+    engine = LocalEngine(folder, StoreOptions(sync="off"))
+    number = history.check(engine, done, where)
+    assert_tidy(folder, engine)
+    engine.close()
+    engine = LocalEngine(folder, StoreOptions(sync="off"))
+    assert state(engine) == history.states[number], f"{where}: another state after opening again"
+    if number == 0:
+        apply(engine, SHORT[0])
+    rows = engine.statistics("t").rows
+    apply(engine, ("append", 99, 100_000, 5, 1))
+    engine.seal()
+    assert engine.statistics("t").rows == rows + 5
+    engine.close()
+
+
+def test_killed_at_random_times(forks: Forks, tmp_path: Path) -> None:
+    dice = random.Random(20260102)
+    operations = 0
+    for store in range(STORES):
+        folder = tmp_path / f"{store}"
+        oracle = MemoryEngine()
+        with_table = LocalEngine(folder, StoreOptions(sync="normal"))
+        for engine in (oracle, with_table):
+            apply(engine, ("create",))
+        with_table.close()
+        for round_ in range(ROUNDS):
+            seed = store * ROUNDS + round_
+            script = random_script(seed, 400)
+            child = forks.run("busy", folder=str(folder), seed=seed, length=len(script))
+            # from the middle of opening to some hundred operations later
+            time.sleep(dice.choice([dice.uniform(0, 0.02), dice.uniform(0.02, 0.25)]))
+            child.kill()
+            lines = child.rest()
+            child.wait()
+            assert not any(line.startswith("error") for line in lines), lines[-1]
+            done = sum(line.startswith("done") for line in lines)
+            operations += done
+            history = History(script[: done + 1], oracle_of(oracle))
+            where = f"store {store}, round {round_}, after {done} operations ({script[min(done, len(script) - 1)]} under way)"
+            engine = LocalEngine(folder, StoreOptions(sync="normal", read_only=round_ % 2 == 0))
+            number = history.check(engine, done, where)
+            if round_ % 2:
+                assert_tidy(folder, engine)
+            engine.close()
+            for operation in script[:number]:
+                apply(oracle, operation)
+    assert operations > 1000
+
+
+def oracle_of(oracle: MemoryEngine) -> MemoryEngine:
+    """Another oracle with the same content, to try operations on."""
+    copy = MemoryEngine()
+    for schema in oracle.tables().values():
+        copy.create_table(schema)
+        for batch in oracle.scan(schema.name).batches():
+            copy.append(schema.name, batch)
+    for key, value in oracle.documents("kind").items():
+        copy.put_document("kind", key, value)
+    for name, labels in oracle.series().values():
+        copy.register_series(name, [labels])
+    return copy
