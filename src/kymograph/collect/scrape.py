@@ -17,10 +17,7 @@ from kymograph.wire import exposition
 STALE_BITS = 0x7FF0000000000002
 STALE: float = struct.unpack("<d", STALE_BITS.to_bytes(8, "little"))[0]
 
-ACCEPT = (
-    "application/openmetrics-text;version=1.0.0;q=0.8,"
-    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
-)  # fmt: skip
+ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 
 PAGE_BYTES = 64 * 2**20
 PAGE_SAMPLES = 500_000

@@ -18,9 +18,7 @@ from typing import Literal, NamedTuple
 
 from kymograph.errors import InvalidInput
 
-Kind = Literal[
-    "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset", "untyped"
-]  # fmt: skip
+Kind = Literal["counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset", "untyped"]
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

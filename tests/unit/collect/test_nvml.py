@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -306,3 +310,61 @@ def test_the_real_driver() -> None:
         assert row["sm_active"] is None or 0 <= row["sm_active"] <= 1
     for row in rows(batch, "gpu_power"):
         assert abs(row["time"].timestamp() * 1e6 - now) < 3600 * 1e6
+
+
+def test_the_binary_interface_of_the_driver(tmp_path: Path) -> None:
+    """The real bindings over a small library with the driver's binary interface."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("there is no C compiler to build the stand-in for the driver")
+    source = Path(__file__).with_name("fake_driver.c")
+    library = tmp_path / "libnvidia-ml.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True, timeout=60)
+    code = (
+        "import json; from kymograph.collect.nvml import NvmlCollector; c = NvmlCollector(host='h');"
+        f"c.collect({NOW} - 1); again = c.collect({NOW}); c.close(); c.close();"
+        "print(json.dumps([again.rows['gpu_metrics'].drop(['time']).to_pylist(), sorted(again.rows), again.problem]))"
+    )
+    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (row,), tables, problem = json.loads(done.stdout)
+    # its four power samples came in the first turn
+    assert (tables, problem) == (["gpu_metrics"], "")
+    known = {name: value for name, value in row.items() if value is not None}
+    assert known.pop("collection_latency_ms") > 0
+    fractions = {"sm_active": 0.02, "sm_occupancy": 0.03, "tensor_active": 0.05, "dram_active": 0.10}
+    for name, fraction in fractions.items():
+        assert known.pop(name) == pytest.approx(fraction)
+    assert known == {
+        "gpu_uuid": "GPU-c0ffee",
+        "hostname": "h",
+        "pci_bus_id": "00000000:65:00.0",
+        "name": "NVIDIA Invented",
+        "source": "nvml",
+        "device_index": 0,
+        "gpu_temp": 55.0,
+        "power_usage": 222.5,
+        "power_limit": 350.0,
+        "energy_mj": 5_000_000_000,
+        "sm_clock_mhz": 1410,
+        "mem_clock_mhz": 1215,
+        "base_clock_mhz": 1095,
+        "boost_active": True,
+        "gpu_utilization": 90.0,
+        "mem_copy_utilization": 30.0,
+        "fb_used_bytes": 10 * 2**30,
+        "fb_free_bytes": 29 * 2**30,
+        "fb_total_bytes": 40 * 2**30,
+        "memory_utilization": 25.0,
+        "throttle_reasons": 4,
+        "ecc_sbe_volatile": 0,
+        "ecc_sbe_aggregate": 1,
+        "ecc_dbe_volatile": 10,
+        "ecc_dbe_aggregate": 11,
+        "retired_pages_dbe": 3,
+        "pcie_tx_bytes_per_sec": 7000,
+        "pcie_rx_bytes_per_sec": 8000,
+    }
