@@ -15,7 +15,7 @@ from kymograph.errors import InvalidInput, KymographError
 from kymograph.model.schema import LABEL_TYPE, SAMPLES
 from kymograph.model.time import TIME, TIME_TYPE, time_array, to_micros
 from kymograph.store.exchange.infer import Misfit, convert, infer_texts
-from kymograph.store.exchange.jsonlines import Lines, infer_rows, json_rows, rows_table
+from kymograph.store.exchange.jsonlines import DIGITS, Lines, infer_rows, json_rows, rows_table
 from kymograph.store.exchange.source import Source
 from kymograph.store.exchange.tabular import arrow_tables, csv_texts, parquet_tables, schema_within
 from kymograph.store.store import Store
@@ -228,7 +228,7 @@ def _times(column: pa.ChunkedArray, first: int) -> pa.Array:
         micros = []
         for at, text in enumerate(column.to_pylist()):
             try:
-                micros.append(int(text) if text.lstrip("-").isdecimal() and len(text) < 20 else to_micros(text))
+                micros.append(int(text) if DIGITS.fullmatch(text) else to_micros(text))
             except (KymographError, ValueError) as problem:
                 why = problem.message if isinstance(problem, KymographError) else str(problem)
                 raise InvalidInput(f"row {first + at}: {why}") from None

@@ -19,7 +19,7 @@ _ROWS = 16_384
 # one object; a line beyond this is no telemetry but an attempt to fill the memory
 MAX_LINE = 16 * 2**20
 _SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-_DIGITS = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+DIGITS = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _UNFIT = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, TimeError)
 _Row = dict[str, Any]
 
@@ -158,7 +158,7 @@ def _times(values: list[Any]) -> pa.Array:
             return time_array(pa.array(values, pa.string()).cast(TIME_TYPE))
         except pa.ArrowInvalid:
             pass  # not all of them carry a zone and at most six digits
-    return time_array([int(v) if type(v) is str and _DIGITS.fullmatch(v) else v for v in values])
+    return time_array([int(v) if type(v) is str and DIGITS.fullmatch(v) else v for v in values])
 
 
 def _values(kind: pa.DataType, values: list[Any]) -> pa.Array:

@@ -80,6 +80,7 @@ def parquet_tables(file: Any) -> Iterator[pa.Table]:
     """Row groups of a Parquet file, a bounded number of rows at a time."""
     with pq.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(batch_size=_ROWS):
+            batch.validate(full=True)
             yield pa.Table.from_batches([batch])
 
 
@@ -88,6 +89,8 @@ def arrow_tables(file: Any) -> Iterator[pa.Table]:
     with _arrow_reader(file) as reader:
         batches = reader if isinstance(reader, pa.RecordBatchReader) else map(reader.get_batch, _count(reader))
         for batch in batches:
+            # IPC takes offsets and texts as they come; using damaged ones would crash the process
+            batch.validate(full=True)
             for start in range(0, batch.num_rows, _ROWS):
                 yield pa.Table.from_batches([batch.slice(start, _ROWS)])
 

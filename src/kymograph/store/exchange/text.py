@@ -1,7 +1,7 @@
 """Columns of any Arrow type as text, column by column: what CSV and JSON lines are made of.
 
 Floats are written with the fewest digits that give the same bits back, always with a point or an exponent, so that a
-reader sees that they are floats. Timestamps are ISO 8601 with all digits of their unit; those outside the years 0 to
+reader sees that they are floats. Timestamps are ISO 8601 with all digits of their unit; those outside the years 1 to
 9999, which ISO 8601 cannot write, are the plain number of units since 1970.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# seconds since 1970 of 0000-01-01 and 10000-01-01
-_FIRST, _LAST = -62_167_219_200, 253_402_300_800
+# seconds since 1970 of 0001-01-01 and 10000-01-01, between which every reader knows ISO 8601
+_FIRST, _LAST = -62_135_596_800, 253_402_300_800
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
