@@ -160,6 +160,9 @@ class Guard:
         """Headers by name, once everything about the head of the request is in order."""
         if len(scope["raw_path"]) + len(scope["query_string"]) > self._limits.target_bytes:
             raise Refusal(414, "uri_too_long", f"path and query exceed {self._limits.target_bytes} bytes")
+        # the parser bounds only what comes in several pieces
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.header_bytes:
+            raise Refusal(431, "headers_too_large", f"the headers exceed {self._limits.header_bytes} bytes")
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             if name in (b"host", b"origin", b"authorization") and name in headers:

@@ -13,7 +13,7 @@ class Limits:
 
     Attributes:
         target_bytes: path and query string of a request; beyond it 414.
-        header_bytes: the request line and all headers; beyond it 400 and the connection closes.
+        header_bytes: all headers; beyond it 431, or 400 and the connection closes.
         body_bytes: request body, with or without a Content-Length; beyond it 413.
         head_seconds: from opening a connection (or from the last answer) to a complete request head.
         body_seconds: from the head to the end of the body; beyond it 408.

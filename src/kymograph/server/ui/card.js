@@ -16,6 +16,14 @@ export function put(target, text, unit = "") {
   target.replaceChildren(text, ...(unit ? [element("span", "unit", unit)] : []));
 }
 
+// "58.6" and "/ 80 GiB", both in the unit of the total
+function ofTotal(used, total) {
+  if (!Number.isFinite(used) || !Number.isFinite(total)) return [DASH, ""];
+  const [size, unit] = bytes(total, 1024);
+  const share = (used / total) * Number(size.replaceAll(",", ""));
+  return [number(share, share < 100 ? 1 : 0), `/ ${size.replace(".0", "")} ${unit}`];
+}
+
 class Card {
   constructor(title, figures, lines, options) {
     this.title = element("h3", "", title);
@@ -89,8 +97,7 @@ export class GpuCard extends Card {
     put(this.figures.util.value, number(util), "%");
     put(this.figures.temp.value, number(temp), "°C");
     put(this.figures.power.value, number(power), "W");
-    const [used, unit] = bytes(gpu.memory_used, 1024);
-    put(this.figures.mem.value, used, `${unit} of ${bytes(gpu.memory_total, 1024).join(" ")}`);
+    put(this.figures.mem.value, ...ofTotal(gpu.memory_used, gpu.memory_total));
     const stale = this.age > STALE;
     this.box.classList.toggle("stale", stale);
     if (stale) this.setBadge(`silent for ${span(this.age)}`, "bad");
@@ -120,7 +127,7 @@ export class HostCard extends Card {
     this.cores.setAttribute("role", "img");
     const keys = element("p", "keys", element("span", "key util", "CPU %"), element("span", "key mem", "memory %"));
     keys.setAttribute("aria-hidden", "true");
-    const left = element("div", "", this.values, this.cores);
+    const left = element("div", "", this.values, element("p", "label", "Cores"), this.cores);
     this.box.append(this.head, element("div", "host-body", left, element("div", "", keys, this.chartBox)), this.foot);
     this.chartBox.setAttribute("aria-label", "This machine, last 15 minutes: CPU and memory");
   }
@@ -144,6 +151,7 @@ export class HostCard extends Card {
     const past = this.looking === null ? null : this.trace.columns.map((column) => column[this.looking]);
     const [, cpu, memory] = past ?? [0, host.cpu_percent, host.mem_used_percent];
     put(this.title, host.hostname ?? "Host");
+    put(this.name, "this machine");
     put(this.figures.util.value, number(cpu), "%");
     put(this.figures.mem.value, number(memory), `% of ${bytes(host.mem_total_bytes, 1024).join(" ")}`);
     const disks = Object.entries(host.disk_used_percent ?? {}).sort((one, other) => other[1] - one[1]);

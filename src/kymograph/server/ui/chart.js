@@ -40,7 +40,7 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-function axes(dense, right) {
+function axes(dense, ceiling) {
   if (dense) return [{ show: false }, { show: false }];
   const grid = { stroke: colour("line"), width: 1 };
   const common = { stroke: colour("quiet"), font: "11px system-ui, sans-serif", ticks: { show: false } };
@@ -48,7 +48,7 @@ function axes(dense, right) {
     { ...common, grid: { show: false }, space: 70, size: 22, values: (_, marks) => marks.map((mark) => clock(mark).slice(0, 5)) },
     { ...common, grid, size: 30, splits: () => [0, 50, 100] },
   ];
-  if (right) found.push({ ...common, side: 1, scale: "right", grid: { show: false }, size: 36, splits: (plot) => [0, plot.scales.right.max / 2, plot.scales.right.max], values: (_, marks) => marks.map((mark) => Math.round(mark)) });
+  if (ceiling) found.push({ ...common, side: 1, scale: "right", grid: { show: false }, size: 36, splits: () => [0, ceiling() / 2, ceiling()], values: (_, marks) => marks.map((mark) => Math.round(mark)) });
   return found;
 }
 
@@ -73,7 +73,7 @@ export class Chart {
       padding: dense ? [4, 0, 2, 0] : [8, this.right ? 2 : 10, 0, 0], legend: { show: false },
       cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: { size: 6 } },
       scales: { x: { range: () => [now() - WINDOW, now()] }, y: { range: [0, 104] }, right: { range: () => [0, ceiling() * 1.04] } },
-      axes: axes(dense, this.right), series: [{}, ...series],
+      axes: axes(dense, this.right && ceiling), series: [{}, ...series],
       hooks: { setCursor: [(plot) => this.hover(plot.cursor.left < 0 ? null : plot.cursor.idx)] },
     }, this.trace.columns, this.box);
     this.resized.observe(this.box);

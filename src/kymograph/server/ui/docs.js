@@ -98,7 +98,7 @@ async function show() {
   for (const [path, methods] of Object.entries(spec.paths)) {
     for (const [method, operation] of Object.entries(methods)) {
       const tag = operation.tags?.[0] ?? "more";
-      if (!groups.has(tag)) groups.set(tag, element("section", "", element("h2", "", tag)));
+      if (!groups.has(tag)) groups.set(tag, element("section", "", element("h2", "", tag === "sql" ? "SQL" : tag[0].toUpperCase() + tag.slice(1))));
       groups.get(tag).append(pathBox(spec, path, method, operation, `op${groups.size}-${groups.get(tag).childElementCount}`));
     }
   }
