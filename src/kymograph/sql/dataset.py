@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
 from kymograph.engine.interface import Scan
 from kymograph.model.matcher import Matcher
-from kymograph.model.time import TIME
-from kymograph.sql.prune import Selection
+from kymograph.model.time import TIME, micros_of
+from kymograph.sql.prune import Need, Selection
 
 Part = Callable[[], Iterator[pa.RecordBatch]]
 
@@ -66,7 +67,8 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
         self._access = access
         self._schema = source.schema
         self._columns: list[str] = []
-        self._selection = Selection()
+        self._projected = self._schema
+        self._need = Need(Selection())
         self._prepared: tuple[list[str], Scan] | None = None
         self._partitions = 1
 
@@ -78,20 +80,18 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
     def schema(self) -> pa.Schema:
         return self._schema
 
-    def narrow(self, selection: Selection, columns: Sequence[str] | None) -> int | None:
+    def narrow(self, need: Need) -> int | None:
         """Say what the plan needs, before DataFusion asks for fragments.
-
-        Args:
-            columns: what the only scan reads, in order; None if there are several scans.
 
         Returns:
             At most how many rows that is, if there is only one scan.
         """
-        self._selection = selection
-        if columns is None:
+        self._need = need
+        if need.columns is None:
             return None
-        self._prepared = (list(columns), self._scan(columns, selection.exact))
-        return self._prepared[1].rows
+        scan = self._scan(need.columns, need.selection.exact)
+        self._prepared = (need.columns, scan)
+        return scan.rows
 
     def divide(self, partitions: int) -> None:
         """Into how many fragments a scan may be divided."""
@@ -100,11 +100,12 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
     def scanner(self, columns: Sequence[str] | None = None, filter: Any = None) -> _Projection:
         # DataFusion asks for the fragments right after this, in the same breath; only here does it name the columns
         self._columns = self._schema.names if columns is None else list(columns)
-        return _Projection(pa.schema([self._schema.field(name) for name in self._columns]))
+        self._projected = pa.schema([self._schema.field(name) for name in self._columns])
+        return _Projection(self._projected)
 
     def get_fragments(self, filter: Any = None) -> Iterator[_Fragment]:
         self._access.check()
-        residual = None if self._selection.exact else filter
+        residual = None if self._need.selection.exact else filter
         prepared, self._prepared = self._prepared, None  # the parts of a scan can be read once
         if prepared is not None and prepared[0] == self._columns:
             scan = prepared[1]
@@ -112,10 +113,12 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
             scan = self._scan(self._columns, residual is None)
         parts = deque(scan.parts)
         fragments = max(1, min(self._partitions, len(parts)))
-        return iter([_Fragment(parts, residual, self._access) for _ in range(fragments)])
+        return iter(
+            [_Fragment(self._projected, parts, residual, self._need.first, self._access) for _ in range(fragments)]
+        )
 
     def _scan(self, columns: Sequence[str], exact: bool) -> Scan:
-        wanted, selection = list(columns), self._selection
+        wanted, selection = list(columns), self._need.selection
         if not exact:
             needed = set(self._schema.names) if selection.columns is None else selection.columns
             wanted += [name for name in self._schema.names if name in needed and name not in columns]
@@ -135,18 +138,23 @@ class _Projection:
 class _Fragment:
     """One partition of the plan. It takes part after part from those it shares with its siblings."""
 
-    def __init__(self, parts: deque[Part], residual: Any, access: Access) -> None:
+    def __init__(
+        self, schema: pa.Schema, parts: deque[Part], residual: Any, first: tuple[int, bool] | None, access: Access
+    ) -> None:
+        self.projected_schema = schema
         self._parts = parts
         self._residual = residual
+        self._first = first
         self._access = access
 
     def scanner(
         self, schema: pa.Schema, columns: Sequence[str] | None = None, filter: Any = None, batch_size: int = 0
-    ) -> _Reader:
-        names = schema.names if columns is None else list(columns)
-        return _Reader(self, pa.schema([schema.field(name) for name in names]))
+    ) -> _Fragment:
+        # `columns` and `filter` repeat what the dataset was asked for when it made this fragment
+        return self
 
-    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        names = self.projected_schema.names
         try:
             while self._parts:
                 try:
@@ -157,17 +165,23 @@ class _Fragment:
                     self._access.check()
                     if self._residual is not None:
                         batch = batch.filter(self._residual)
+                    if self._first is not None and batch.num_rows > self._first[0]:
+                        batch = _first_by_time(batch, *self._first)
                     if batch.num_rows:
-                        yield batch if batch.schema.names == schema.names else batch.select(schema.names)
+                        yield batch if batch.schema.names == names else batch.select(names)
         except BaseException as problem:
             self._access.fail(problem)
             raise
 
 
-class _Reader:
-    def __init__(self, fragment: _Fragment, schema: pa.Schema) -> None:
-        self._fragment = fragment
-        self.projected_schema = schema
-
-    def to_batches(self) -> Iterator[pa.RecordBatch]:
-        return self._fragment.batches(self.projected_schema)
+def _first_by_time(batch: pa.RecordBatch, rows: int, newest: bool) -> pa.RecordBatch:
+    """The `rows` newest (or oldest) rows and all that tie with the last of them: no other can be in the answer."""
+    times = micros_of(batch.column(TIME))
+    if newest:
+        keep = times >= np.partition(times, len(times) - rows)[len(times) - rows] if rows else times != times
+    else:
+        keep = times <= np.partition(times, rows - 1)[rows - 1] if rows else times != times
+    kept = np.flatnonzero(keep)
+    if len(kept) and kept[-1] - kept[0] + 1 == len(kept):  # so it is within one series; nothing to copy
+        return batch.slice(kept[0], len(kept))
+    return batch.take(pa.array(kept))

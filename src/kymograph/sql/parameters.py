@@ -96,7 +96,7 @@ def scalar(name: str, value: Any) -> pa.Scalar:
         if isinstance(value, int):
             return pa.scalar(value, pa.int64() if value < 2**63 else pa.uint64())
         if isinstance(value, (dt.datetime, np.datetime64)):
-            return pa.scalar(to_micros(value), pa.int64()).cast(pa.timestamp("us")).cast(TIME_TYPE)
+            return pa.scalar(to_micros(value), TIME_TYPE)
         if isinstance(value, dt.date):
             return pa.scalar(value, pa.date32())
         if isinstance(value, (dt.timedelta, np.timedelta64)):

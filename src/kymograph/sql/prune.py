@@ -49,10 +49,23 @@ class Selection:
         return found
 
 
-def selections(
-    plan: Any, labels_of: Callable[[Key], Labels], *, subqueries: bool
-) -> dict[Key, tuple[Selection, list[str] | None]]:
-    """Per table, one selection that serves all its scans, and the columns read if it is scanned just once.
+@dataclass(frozen=True)
+class Need:
+    """What a plan needs of one table.
+
+    Attributes:
+        selection: serves all its scans.
+        columns: what is read, in order, if there is just one scan; else None.
+        first: (n, newest) if all that counts is the n newest (or oldest) rows by time and those as new (or old).
+    """
+
+    selection: Selection
+    columns: list[str] | None = None
+    first: tuple[int, bool] | None = None
+
+
+def needs(plan: Any, labels_of: Callable[[Key], Labels], *, subqueries: bool) -> dict[Key, Need]:
+    """One need per table.
 
     Args:
         plan: an optimized datafusion LogicalPlan.
@@ -61,14 +74,15 @@ def selections(
             plan's text is searched for them.
     """
     found: dict[Key, list[Selection]] = {}
-    columns: dict[Key, list[str]] = {}
-    for scan, above in _scans(plan, None):
+    single: dict[Key, Need] = {}
+    for scan, above, first in _scans(plan, None, None):
         key = _key(scan)
-        found.setdefault(key, []).append(_selection(scan.filters(), above, labels_of(key)))
-        columns[key] = [name for _, name in scan.projection()]
+        selection = _selection(scan.filters(), above, labels_of(key))
+        found.setdefault(key, []).append(selection)
+        single[key] = Need(selection, [name for _, name in scan.projection()], first)
     hidden = _hidden(plan, found) if subqueries else frozenset[Key]()
     return {
-        key: (Selection(), None) if key in hidden else (_union(several), columns[key] if len(several) == 1 else None)
+        key: Need(Selection()) if key in hidden else single[key] if len(several) == 1 else Need(_union(several))
         for key, several in found.items()
     }
 
@@ -78,16 +92,47 @@ def _key(scan: Any) -> Key:
     return ("" if schema in (None, "public") else schema, table)
 
 
-def _scans(plan: Any, above: Any) -> Iterator[tuple[Any, Any]]:
-    """Every TableScan, with the predicate of a Filter standing directly on it."""
+def _scans(plan: Any, above: Any, sort: tuple[str, int, bool] | None) -> Iterator[tuple[Any, Any, Any]]:
+    """Every TableScan, with the predicate of a Filter standing directly on it, and what `Need.first` says.
+
+    `sort` is (column, rows, descending) of a Sort above that nothing but projections and aliases separates from here.
+    """
     variant = plan.to_variant()
     kind = type(variant).__name__
     if kind == "TableScan":
-        yield variant, above
+        yield variant, above, (sort[1:] if sort and sort[0] == TIME else None)
         return
+    if kind == "Sort":
+        sort = _sort(variant)
+    elif kind == "Projection" and sort:
+        column = _renamed(variant, sort[0])
+        sort = (column, *sort[1:]) if column else None
+    elif kind != "SubqueryAlias":
+        sort = None
     predicate = variant.predicate() if kind == "Filter" else None
     for child in plan.inputs():
-        yield from _scans(child, predicate)
+        yield from _scans(child, predicate, sort)
+
+
+def _sort(variant: Any) -> tuple[str, int, bool] | None:
+    fetch = variant.get_fetch_val()
+    if fetch is None:
+        return None
+    key = variant.sort_exprs()[0]
+    column = key.expr().to_variant()
+    return (column.name(), fetch, not key.ascending()) if type(column).__name__ == "Column" else None
+
+
+def _renamed(projection: Any, name: str) -> str | None:
+    """The input column that a projection passes on as `name`."""
+    for expression in projection.projections():
+        variant = expression.to_variant()
+        given = None
+        if type(variant).__name__ == "Alias":
+            given, variant = variant.alias(), variant.expr().to_variant()
+        if type(variant).__name__ == "Column" and (given or variant.name()) == name:
+            return str(variant.name())
+    return None
 
 
 def _hidden(plan: Any, found: dict[Key, list[Selection]]) -> frozenset[Key]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class Result:
         return [row for batch in self._batches for row in batch.to_pylist()]
 
 
+@lru_cache(maxsize=64)
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
     seen: dict[str, int] = {}
     fields = []
@@ -84,12 +86,17 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    if batch.schema.equals(schema):
+        return batch
     columns = []
     for column, field in zip(batch.columns, schema, strict=True):
         if column.type != field.type:
             if pa.types.is_timestamp(column.type):
                 column = _floored(column)
-            column = column.cast(field.type)
+            elif pa.types.is_dictionary(column.type):
+                column = column.dictionary_decode()
+            if column.type != field.type:
+                column = column.cast(field.type)
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

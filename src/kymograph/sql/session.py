@@ -24,7 +24,7 @@ from kymograph.sql.dataset import Access, SourceDataset
 from kymograph.sql.failure import translated
 from kymograph.sql.gapfill import Block, find_block
 from kymograph.sql.parameters import bind, named
-from kymograph.sql.prune import Key, selections
+from kymograph.sql.prune import Key, needs
 from kymograph.sql.result import Result
 from kymograph.sql.rewrite import Rewriter
 from kymograph.sql.tokens import Token, name_token, tokenize
@@ -176,11 +176,11 @@ def _narrow(
 
     rows: int | None = 0
     ranges = set()
-    for key, (selection, columns) in selections(plan, labels_of, subqueries=subqueries).items():
+    for key, need in needs(plan, labels_of, subqueries=subqueries).items():
         if key not in datasets:
             continue
-        more = datasets[key].narrow(selection, columns)
+        more = datasets[key].narrow(need)
         rows = None if rows is None or more is None else rows + more
         if TIME in datasets[key].labels:
-            ranges.add(selection.bounds)
+            ranges.add(need.selection.bounds)
     return rows, ranges.pop() if len(ranges) == 1 else (None, None)
