@@ -123,6 +123,9 @@ def _exchange(parts: SplitResult, headers: dict[str, str], deadline: float, max_
             raise TimeoutError("no complete answer in time") from None
         if isinstance(problem, http.client.HTTPException):
             raise ConnectionError(f"not an HTTP answer: {problem or type(problem).__name__}") from None
+        if isinstance(problem, ValueError):
+            # a host name that cannot be one, such as a part of more than 63 characters
+            raise ConnectionError(str(problem)) from None
         raise
     finally:
         connection.close()

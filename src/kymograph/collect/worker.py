@@ -123,14 +123,13 @@ class Worker:
         thread.start()
 
     def _note(self, state: State, error: str) -> None:
-        """Enter a state; only changes are logged, so that a dead target does not fill the log."""
-        if state != self._state or (error and error != self._last_error):
-            if state == "running":
-                if self._state != "waiting":
-                    log.info("collector %s works again", self.name)
+        """Enter a state. Only changes of it are logged, so that a dead target does not fill the log."""
+        if state != self._state:
+            if state == "running" and self._state != "waiting":
+                log.info("collector %s works again", self.name)
             elif state == "absent":
                 log.info("collector %s: %s", self.name, error)
-            else:
+            elif state in ("failing", "hung"):
                 log.warning("collector %s is %s: %s", self.name, state, error)
         self._state = state
         self._last_error = error or self._last_error
@@ -138,10 +137,10 @@ class Worker:
     def _run(self, turn: int, collector: Collector | None, pause: int) -> None:
         schedule = Schedule(self.interval)
         try:
-            while True:
+            while turn == self._turn:
                 mono = self._clock.mono()
                 due = schedule.following(self._clock.wall(), mono, pause)
-                if self._stop.wait(max(0, due - mono) / 1e6) or turn != self._turn:
+                if self._stop.wait(max(0, due - mono) / 1e6):
                     return
                 collector, pause = self._take_turn(turn, collector, schedule)
         finally:

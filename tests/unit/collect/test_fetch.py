@@ -143,6 +143,11 @@ def test_nobody_listens() -> None:
         fetched(f"http://127.0.0.1:{port}")
 
 
+def test_a_host_name_that_cannot_be_one() -> None:
+    with pytest.raises(ConnectionError, match="label"):
+        fetched(f"http://{'a' * 70}.test/")
+
+
 def test_a_status_that_is_not_ok(server: Pages) -> None:
     server.answer = lambda handler: handler.send(b"no", status=503)
     with pytest.raises(ConnectionError, match="HTTP 503"):
