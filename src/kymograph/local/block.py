@@ -67,22 +67,37 @@ def encode(
     if series is not None:
         text = json.dumps({str(i): [name, dict(labels)] for i, (name, labels) in series.items()})
         document["series"] = base64.b64encode(zlib.compress(text.encode())).decode()
-    data = data.replace_schema_metadata({METADATA: json.dumps(document).encode()})
-    order = [*schema.labels, TIME]
+    arrow = schema.arrow.with_metadata({METADATA: json.dumps(document).encode()})
+    columns = [arrow.get_field_index(name) for name in (*schema.labels, TIME)]
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        data,
+    with pq.ParquetWriter(
         sink,
+        arrow,
         **arguments(chooser.choose(schema.name, data)),
-        row_group_size=ROW_GROUP,
         max_rows_per_page=PAGE_ROWS,
         write_page_index=True,
         write_page_checksum=True,
-        write_statistics=True,
-        sorting_columns=[pq.SortingColumn(data.schema.names.index(name), nulls_first=True) for name in order],
-        store_schema=True,
-    )
+        sorting_columns=[pq.SortingColumn(column, nulls_first=True) for column in columns],
+    ) as writer:
+        for start in range(0, data.num_rows, ROW_GROUP):
+            writer.write_table(_own_dictionaries(data.slice(start, ROW_GROUP), arrow), row_group_size=ROW_GROUP)
     return memoryview(sink.getvalue())
+
+
+def _own_dictionaries(group: pa.Table, arrow: pa.Schema) -> pa.Table:
+    """One row group whose dictionaries hold only its own labels; else each would carry those of the whole block."""
+    arrays = []
+    for column in group.columns:
+        array = column.combine_chunks()
+        if pa.types.is_dictionary(array.type):
+            codes = array.indices.fill_null(-1).to_numpy()
+            used = np.zeros(len(array.dictionary) + 1, np.bool_)
+            used[codes] = True
+            place = np.cumsum(used, dtype=np.int32) - 1
+            indices = pa.array(place[codes], mask=codes < 0)
+            array = pa.DictionaryArray.from_arrays(indices, array.dictionary.take(pa.array(np.flatnonzero(used[:-1]))))
+        arrays.append(array)
+    return pa.Table.from_arrays(arrays, schema=arrow)
 
 
 def footer(data: memoryview) -> bytes:

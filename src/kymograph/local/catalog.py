@@ -352,7 +352,8 @@ class Catalog:
             free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
             page = self._db.execute("PRAGMA page_size").fetchone()[0]
             if free * page > keep:
-                self._db.execute(f"PRAGMA incremental_vacuum({free - keep // page})").fetchall()
+                # a script: this pragma gives a row without columns per page, and execute() would stop at the first
+                self._db.executescript(f"PRAGMA incremental_vacuum({free - keep // page})")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:

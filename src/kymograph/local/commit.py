@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from kymograph.errors import DuplicateRows, KymographError, NotFound
-from kymograph.local.folder import Folder, Table
-from kymograph.local.rows import SortedRows, common_positions, select
+from kymograph.errors import DuplicateRows, KymographError, NotFound, StorageError
+from kymograph.local.folder import Folder, Generation, Table
+from kymograph.local.rows import MemoryRows, SortedRows, common_positions, select
 from kymograph.local.sorting import sort_batches
 from kymograph.model.time import TIME, isoformat, micros_of
 
@@ -117,7 +117,17 @@ def refuse_duplicates(table: Table, batch: pa.RecordBatch) -> None:
         raise DuplicateRows(
             f"table {table.schema.name}: {batch.num_rows - len(rows.times)} rows of the batch repeat a (series, time) of it"
         )
-    generation = table.generation()
+    while True:
+        generation = table.generation()
+        try:
+            return _refuse_stored(table, generation, rows)
+        except StorageError:
+            # a block may have been replaced, and its file removed, since the generation was taken
+            if table.blocks is generation.blocks:
+                raise
+
+
+def _refuse_stored(table: Table, generation: Generation, rows: MemoryRows) -> None:
     low, high = int(rows.times.min()), int(rows.times.max())
     sources: list[tuple[SortedRows, int, int]] = [(run.rows, run.min_time, run.max_time) for run in generation.runs]
     for block in generation.blocks:

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from kymograph.engine.interface import CheckReport, PruneReport, Scan, TableStatistics
-from kymograph.errors import AlreadyExists, KymographError, ReadOnly, SchemaError, StorageError, StoreClosed
+from kymograph.errors import AlreadyExists, DiskFull, KymographError, ReadOnly, SchemaError, StorageError, StoreClosed
 from kymograph.local import integrity, retention, sealing
 from kymograph.local.catalog import Catalog
 from kymograph.local.commit import Committer
 from kymograph.local.files import Files, storage_errors
-from kymograph.local.folder import Folder, Table
+from kymograph.local.folder import Folder, Generation, Table
 from kymograph.local.lock import WriterLock
+from kymograph.local.numbers import statistics_of
 from kymograph.local.recovery import canonical_labels, load, open_folder
-from kymograph.local.scanning import Query, preceded, superseded
+from kymograph.local.scanning import Query
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import TableSchema
 from kymograph.options import StoreOptions
 
 log = logging.getLogger("kymograph.local")
+Answer = TypeVar("Answer")
 
 
 class LocalEngine:
@@ -42,6 +45,7 @@ class LocalEngine:
         self.options = options or StoreOptions()
         self.notes: list[str] = []
         self.failure = ""
+        self._disk_full = False
         self._files = files or Files()
         self._closed = False
         self._wake = threading.Condition()
@@ -143,7 +147,8 @@ class LocalEngine:
             with self._wake:
                 self._wake.notify_all()
                 if self.failure:
-                    raise StorageError(f"cannot seal, so nothing more is taken: {self.failure}")
+                    kind = DiskFull if self._disk_full else StorageError
+                    raise kind(f"cannot seal, so nothing more is taken: {self.failure}")
                 self._wake.wait(0.05)
             self._writable()
 
@@ -156,17 +161,28 @@ class LocalEngine:
         columns: Sequence[str] | None = None,
     ) -> Scan:
         """Rows of [start, end) whose labels satisfy every matcher."""
-        for attempt in range(5):
-            folder = self._readable()
-            query = Query(folder.table(table).generation(), matchers, start, end, columns)
+
+        def ask(_: Table, generation: Generation) -> Scan:
+            return Query(generation, matchers, start, end, columns).scan()
+
+        return self._asked(table, ask)
+
+    def _asked(self, name: str, ask: Callable[[Table, Generation], Answer]) -> Answer:
+        """The answer to a question that opens blocks; once more where one was replaced since the generation was taken."""
+        attempt = 0
+        while True:
+            table = self._readable().table(name)
+            generation = table.generation()
             try:
-                return query.scan()
-            except KymographError:
-                # a read-only process may find that the writer has replaced a block since it looked
-                if not self.options.read_only or attempt == 4:
+                return ask(table, generation)
+            except StorageError:
+                attempt += 1
+                if self.options.read_only:
+                    if attempt == 5:
+                        raise
+                    self._seen = -1
+                elif table.blocks is generation.blocks:
                     raise
-                self._seen = -1
-        raise AssertionError
 
     def delete(
         self, table: str, matchers: Sequence[Matcher] = (), start: int | None = None, end: int | None = None
@@ -185,45 +201,17 @@ class LocalEngine:
 
     def latest(self, table: str, matchers: Sequence[Matcher] = ()) -> pa.Table:
         """The newest row of every series."""
-        found = self._readable().table(table)
-        with found.lock:
-            Query(found.generation(), matchers, None, None, ())
-            return found.newest().table(matchers)
+
+        def ask(found: Table, generation: Generation) -> pa.Table:
+            Query(generation, matchers, None, None, ())
+            with found.lock:
+                return found.newest().table(matchers)
+
+        return self._asked(table, ask)
 
     def statistics(self, table: str) -> TableStatistics:
         """Numbers of one table."""
-        found = self._readable().table(table)
-        with found.lock:
-            generation = found.generation()
-            series = found.newest().series()
-            hot_bytes = found.head.total_bytes
-        blocks, runs = generation.blocks, generation.runs
-        hidden = 0
-        if runs and blocks:
-            if generation.schema.duplicates == "ignore":
-                hidden = sum(len(preceded(generation, run)) for run in runs)
-            else:
-                newest = max(run.max_time for run in runs), min(run.min_time for run in runs)
-                touched = [b for b in blocks if b.row.min_time <= newest[0] and b.row.max_time >= newest[1]]
-                gone = [superseded(generation, block, group) for block in touched for group in block.groups()]
-                hidden = sum(len(g) for g in gone if g is not None)
-        hot_rows = sum(run.visible for run in runs)
-        partitions = {block.row.partition for block in blocks}
-        for run in runs:
-            partitions.update((run.rows.times // generation.schema.partition * generation.schema.partition).tolist())
-        low = [b.row.min_time for b in blocks] + [r.min_time for r in runs]
-        high = [b.row.max_time for b in blocks] + [r.max_time for r in runs]
-        return TableStatistics(
-            rows=sum(b.row.rows for b in blocks) + hot_rows - hidden,
-            series=series,
-            oldest=min(low, default=None),
-            newest=max(high, default=None),
-            hot_rows=hot_rows,
-            hot_bytes=hot_bytes,
-            sealed_bytes=sum(b.row.bytes for b in blocks),
-            blocks=len(blocks),
-            partitions=len(partitions),
-        )
+        return self._asked(table, statistics_of)
 
     # series and documents
 
@@ -255,8 +243,9 @@ class LocalEngine:
     def put_document(self, kind: str, key: str, value: Any) -> None:
         """Durable when it returns; None removes it."""
         folder = self._writable()
-        with folder.catalog.transaction():
-            folder.catalog.put_document(kind, key, value)
+        with self._registering:
+            with folder.catalog.transaction():
+                folder.catalog.put_document(kind, key, value)
             self._documents = {k: v for k, v in self._documents.items() if k != (kind, key)}
             if value is not None:
                 self._documents[kind, key] = copy.deepcopy(value)
@@ -289,7 +278,7 @@ class LocalEngine:
         retention.make_room(self._folder, table.head.total_bytes)
         rows = sealing.seal(self._folder, table)
         if rows:
-            self._folder.catalog.shrink(self._head_limit // 4)
+            self._folder.catalog.shrink(min(self._head_limit // 4, 4 * 2**20))
         with self._wake:
             self._wake.notify_all()
         return rows
@@ -319,6 +308,7 @@ class LocalEngine:
                 self._maintain_once()
                 self.failure, pause = "", 1.0
             except KymographError as problem:
+                self._disk_full = isinstance(problem, DiskFull)
                 self.failure, pause = problem.message, min(pause * 2, 30.0)
                 log.error("background work failed, trying again in %.0f s: %s", pause, problem)
                 with self._wake:
@@ -378,6 +368,9 @@ class LocalEngine:
         if self._worker.is_alive():
             self._worker.join()
         with self._folder.structure, self._committer.lock:
+            if not self.options.read_only:
+                with contextlib.suppress(StorageError):  # a full disk keeps nobody from closing
+                    self._folder.catalog.shrink(0)
             self._folder.catalog.close()
         if self._lock is not None:
             self._lock.release()

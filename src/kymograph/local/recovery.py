@@ -92,7 +92,8 @@ def _table(folder: Folder, schema: TableSchema, table_id: int, rows: list[BlockR
     old = folder.tables.get(schema.name)
     known = {block.row.id: block for block in old.blocks} if old else {}
     blocks = [known.get(row.id) or folder.block(row, schema) for row in rows]
-    if old and old.id == table_id and old.schema == schema and not old.damage:
+    # with other blocks than before, the newest rows are other ones too, which only the catalog knows
+    if old and old.id == table_id and old.schema == schema and not old.damage and set(known) == {r.id for r in rows}:
         have = set(old.head.hot_ids)
         if have <= {entry.id for entry in hot}:
             with old.lock:
