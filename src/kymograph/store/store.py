@@ -316,6 +316,8 @@ class Store:
         except StoreClosed:
             raise
         except StorageError as problem:
+            if self._closed:  # it was closed under a write in progress, which was not acknowledged
+                raise StoreClosed("the store is closed", hint="connect again") from None
             self._write_failure = str(problem)
             raise
         self._write_failure = None

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kymograph.errors import InvalidInput, KymographError
-from kymograph.model.schema import LABEL_TYPE, SAMPLES
+from kymograph.model.schema import LABEL_TYPE, SAMPLES, table_schema
 from kymograph.model.time import TIME, TIME_TYPE, time_array, to_micros
 from kymograph.store.exchange.infer import Misfit, convert, infer_texts
 from kymograph.store.exchange.jsonlines import DIGITS, Lines, infer_rows, json_rows, rows_table
@@ -76,8 +76,9 @@ def _stored(rows: int) -> str:
 
 
 def _tables(store: Store, table: str, source: Source, labels: Sequence[str] | None) -> Iterator[pa.Table]:
-    schema = store.tables().get(table)
-    if schema is not None and labels is not None and set(labels) != set(schema.labels):
+    # a name that is none is found before the file is read
+    schema = store.tables().get(table) or table_schema(table)
+    if table in store.tables() and labels is not None and set(labels) != set(schema.labels):
         raise InvalidInput(f"table {table} has the labels {', '.join(schema.labels) or '(none)'}, which cannot change")
     if source.form == "csv":
         yield from _from_csv(store, table, source, labels)

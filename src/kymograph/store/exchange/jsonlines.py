@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -31,9 +32,9 @@ class Lines:
     rows: list[_Row] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
 
-    def names(self) -> set[str]:
-        """Every name that some row has."""
-        return set().union(*self.rows)
+    def names(self) -> list[str]:
+        """Every name that some row has, in the order they appear."""
+        return list(dict.fromkeys(chain.from_iterable(self.rows)))
 
     def column(self, name: str) -> list[Any]:
         """The values of one name, None where a row lacks it."""
@@ -81,7 +82,9 @@ def infer_rows(chunks: Iterable[Lines], known: Mapping[str, pa.DataType]) -> dic
     """
     kinds: dict[str, set[str]] = {}
     for chunk in chunks:
-        for name in sorted(chunk.names() - known.keys() - {TIME}):
+        for name in chunk.names():
+            if name == TIME or name in known:
+                continue
             kinds.setdefault(name, set()).update(_kinds(chunk, name))
     return {name: _column_type(name, found) for name, found in kinds.items() if found}
 
@@ -126,7 +129,9 @@ def rows_table(chunk: Lines, types: Mapping[str, pa.DataType]) -> pa.Table:
     Raises:
         InvalidInput: a value that its type cannot hold, or a column without a type; names line and column.
     """
-    for name in chunk.names() - types.keys() - {TIME}:
+    for name in chunk.names():
+        if name == TIME or name in types:
+            continue
         late = next((n for n, v in zip(chunk.numbers, chunk.column(name), strict=True) if v is not None), None)
         if late is not None:
             raise InvalidInput(
