@@ -14,16 +14,27 @@ from kymograph.local.sorting import sort_batches
 from kymograph.model.time import TIME, isoformat, micros_of
 
 _COMPRESS_ABOVE = 4096
+_PIECE_BYTES = 8 * 2**20
 _LARGE_BUFFERS = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class _Piece:
+    batch: pa.RecordBatch
+    data: memoryview
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch) -> _Piece:
+        times = micros_of(batch.column(TIME))
+        return cls(batch, encode_batch(batch), int(times.min()), int(times.max()))
 
 
 @dataclass
 class _Waiting:
     table: Table
-    batch: pa.RecordBatch
-    data: memoryview
-    low: int
-    high: int
+    pieces: list[_Piece]
     done: bool = False
     error: BaseException | None = None
 
@@ -41,8 +52,10 @@ class Committer:
     def append(self, table: Table, batch: pa.RecordBatch) -> int:
         """Log a batch and put it into the head. Returns its rows."""
         batch = _owned(batch)
-        times = micros_of(batch.column(TIME))
-        entry = _Waiting(table, batch, encode_batch(batch), int(times.min()), int(times.max()))
+        # SQLite takes no blob beyond a gigabyte, and sealing likes its input in pieces
+        step = max(1, batch.num_rows * _PIECE_BYTES // max(1, batch.nbytes))
+        pieces = [_Piece.of(batch.slice(at, step)) for at in range(0, batch.num_rows, step)]
+        entry = _Waiting(table, pieces)
         if table.schema.duplicates == "reject":
             with self._check_lock:
                 refuse_duplicates(table, batch)
@@ -73,10 +86,14 @@ class Committer:
         try:
             catalog = self._folder.catalog
             with catalog.transaction():
-                ids = [catalog.add_hot(e.table.id, e.batch.num_rows, e.low, e.high, e.data) for e in living]
-            for entry, hot_id in zip(living, ids, strict=True):
+                ids = [
+                    [catalog.add_hot(e.table.id, p.batch.num_rows, p.low, p.high, p.data) for p in e.pieces]
+                    for e in living
+                ]
+            for entry, hot_ids in zip(living, ids, strict=True):
                 with entry.table.lock:
-                    entry.table.head.add(hot_id, entry.batch)
+                    for piece, hot_id in zip(entry.pieces, hot_ids, strict=True):
+                        entry.table.head.add(hot_id, piece.batch)
         except BaseException as problem:
             for entry in living:
                 entry.error = problem

@@ -70,7 +70,7 @@ def arguments(encodings: dict[str, str]) -> dict[str, object]:
     """`pyarrow.parquet.write_table` arguments for encodings by column."""
     return {
         "compression": "zstd",
-        "compression_level": 1,
+        "compression_level": 3,
         "use_dictionary": [name for name, encoding in encodings.items() if encoding == DICTIONARY],
         "column_encoding": {name: encoding for name, encoding in encodings.items() if encoding != DICTIONARY} or None,
         "dictionary_pagesize_limit": 1 << 20,

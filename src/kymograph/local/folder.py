@@ -57,6 +57,7 @@ class Table:
     def swap_blocks(self, blocks: Sequence[Block]) -> None:
         """Make these the table's blocks, in order of time."""
         self.blocks = tuple(sorted(blocks, key=lambda b: (b.row.min_time, b.row.id)))
+        self.block_bytes = sum(block.row.bytes for block in self.blocks)
 
     def generation(self) -> Generation:
         """The current generation.
@@ -128,7 +129,7 @@ class Folder:
     @property
     def block_bytes(self) -> int:
         """Bytes of all published blocks."""
-        return sum(block.row.bytes for table in list(self.tables.values()) for block in table.blocks)
+        return sum(table.block_bytes for table in self.tables.values())
 
     def usage(self) -> int:
         """Bytes of everything under DIR: blocks, files being written, catalog and its log."""
