@@ -30,6 +30,12 @@ class Suite:
     def after_write(self, engine: Engine) -> None:
         """Called after each append; a variant seals here, so that the same tests run over another state."""
 
+    def settle(self, engine: Any) -> None:
+        """Everything an engine may do by itself in the background, now."""
+        for name in ("seal", "compact"):
+            if hasattr(engine, name):
+                getattr(engine, name)()
+
     @pytest.fixture
     def engine(self, tmp_path: Path) -> Iterator[Engine]:
         engine = self.open(tmp_path / "store")

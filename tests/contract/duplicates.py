@@ -10,7 +10,7 @@ from kymograph.engine.interface import Engine
 from kymograph.errors import DuplicateRows
 from kymograph.model.schema import Duplicates, TableSchema, table_schema
 from tests.contract.base import Suite
-from tests.rows import rows_of, scanned
+from tests.rows import ordered, rows_of, scanned
 
 
 def schema_of(policy: Duplicates) -> TableSchema:
@@ -117,6 +117,26 @@ class DuplicateRowsOf(Suite):
             for value in (10, 20, 30):
                 self.append(engine, "t", columns((5, "a", value), (5, "a", value), (value - 100, "a", value)))
             assert [row[:3] for row in rows_of(engine.latest("t"))] == [(5, "a", winner)]
+            engine.drop_table("t")
+
+    def test_a_running_scan_keeps_its_winners(self, engine: Engine) -> None:
+        for policy in ("overwrite", "ignore"):
+            self.create(engine, schema_of(policy))  # type: ignore[arg-type]
+            for value in (1, 2, 3):
+                self.append(
+                    engine, "t", columns(*((t, label, value) for t in range(value, 50, value) for label in "ab"))
+                )
+            before = found(engine)
+            untouched, begun = engine.scan("t"), [part() for part in engine.scan("t").parts]
+            first = [next(iterator, None) for iterator in begun]
+            self.settle(engine)
+            self.append(engine, "t", columns((5, "a", 9), (6, "z", 9)))
+            engine.delete("t", start=20, end=30)
+            self.settle(engine)
+            rest = [batch for iterator in begun for batch in iterator]
+            for batches in ([*filter(None, first), *rest], list(untouched.batches())):
+                rows = ordered(row for batch in batches for row in rows_of(batch))
+                assert [row[:3] for row in rows] == before
             engine.drop_table("t")
 
     def test_a_policy_can_change(self, engine: Engine) -> None:

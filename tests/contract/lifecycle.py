@@ -151,6 +151,7 @@ class Threads(Suite):
                 )
                 latest = {row[1]: row[2] for row in rows_of(engine.latest("counted"))}
                 assert all(latest.get(f"w{w}", -1) >= before[w] - 1 for w in range(self.writers))
+                assert engine.statistics("counted").rows >= before.sum()
                 scans += 1
             return scans
 

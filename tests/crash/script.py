@@ -88,7 +88,7 @@ def apply(engine: Any, operation: Operation) -> None:
     elif kind == "extend":
         engine.alter_table(engine.tables()["t"].extended([(rest[0], pa.int8())]))
     elif kind == "prune":
-        engine.prune(now=rest[0])
+        engine.prune(now=rest[0], force=True)
     else:
         raise AssertionError(kind)
 

@@ -32,6 +32,7 @@ from kymograph.model.time import MINUTE
 from kymograph.options import Retention, StoreOptions
 from tests.rows import batch_of, ordered, rows_of, scanned
 
+AGE = 3 * MINUTE
 OPTIONS = StoreOptions(sync="off")
 HOSTS = [None, "", "a", "b", "ü"]
 # few times, on and around the edges of partitions before and after 1970, so that rows meet again
@@ -72,7 +73,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def create(self) -> None:
-        schema = table_schema("t", ["host"], {"bits": "float64", "s": "string"}, self.policy, "1m", Retention(age="3m"))
+        schema = table_schema("t", ["host"], {"bits": "float64", "s": "string"}, self.policy, "1m", Retention(age=AGE))
         self.oracle.create_table(schema)
         self.local.create_table(schema)
 
@@ -113,10 +114,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(now=st.sampled_from([edge * MINUTE + off for edge in (1, 2, 3, 4) for off in (-1, 0, 1, 18)]))
     def prune(self, now: int) -> None:
-        dry = self.local.prune(now=now, dry_run=True, force=True)
-        expected = self.oracle.prune(now=now, force=True)
-        found = self.local.prune(now=now, force=True)
-        assert (dry.rows, found.rows) == (expected.rows, expected.rows)
+        cutoff = now - AGE
+        young = scanned(self.local, "t", start=cutoff)
+        whole = self.local.prune(now=now, dry_run=True).rows
+        assert self.local.prune(now=now).rows == whole
+        assert scanned(self.local, "t", start=cutoff) == young
+        expected = self.oracle.prune(now=now, force=True).rows
+        assert self.local.prune(now=now, dry_run=True, force=True).rows == expected - whole
+        assert self.local.prune(now=now, force=True).rows == expected - whole
 
     @precondition(lambda self: "t" in self.oracle.tables() and len(self.schema.fields) < 4)
     @rule()

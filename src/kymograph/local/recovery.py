@@ -54,7 +54,7 @@ def open_folder(path: Path, options: StoreOptions, files: Files) -> tuple[Folder
 
 
 def _load(path: Path, options: StoreOptions, files: Files) -> Folder:
-    catalog = Catalog(path, files, sync=options.sync, read_only=options.read_only)
+    catalog = Catalog(path, files, sync=options.sync, log_bytes=log_bytes(options))
     try:
         catalog.verify()
         folder = Folder(path, options, files, catalog)
@@ -63,6 +63,11 @@ def _load(path: Path, options: StoreOptions, files: Files) -> Folder:
         catalog.close()
         raise
     return folder
+
+
+def log_bytes(options: StoreOptions) -> int:
+    """Size of the write-ahead log after which it is folded into the catalog; small under a small cap."""
+    return 16 * 2**20 if options.cap is None else min(16 * 2**20, options.cap // 64)
 
 
 def load(folder: Folder) -> None:
@@ -190,7 +195,7 @@ def _rebuild(path: Path, options: StoreOptions, files: Files, damaged: Path | No
             notes.append(
                 f"block {file.relative_to(path / 'blocks')} is no readable block and was moved aside: {problem}"
             )
-    catalog = Catalog(path, files, sync=options.sync)
+    catalog = Catalog(path, files, sync=options.sync, log_bytes=log_bytes(options))
     with catalog.transaction():
         ids: dict[str, int] = {}
         schemas: dict[str, TableSchema] = {}
