@@ -87,7 +87,15 @@ class Catalog:
         DiskFull, StorageError: the disk said no; nothing of the transaction is kept.
     """
 
-    def __init__(self, folder: Path, files: Files, *, sync: Sync = "full", read_only: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        files: Files,
+        *,
+        sync: Sync = "full",
+        read_only: bool = False,
+        log_bytes: int = 16 * 2**20,
+    ) -> None:
         self.path = folder / CATALOG
         self.lock = threading.RLock()
         self._files = files
@@ -98,12 +106,12 @@ class Catalog:
         with self._errors():
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
             try:
-                self._prepare(new, sync, read_only)
+                self._prepare(new, sync, read_only, log_bytes)
             except BaseException:
                 self._db.close()
                 raise
 
-    def _prepare(self, new: bool, sync: Sync, read_only: bool) -> None:
+    def _prepare(self, new: bool, sync: Sync, read_only: bool, log_bytes: int) -> None:
         if not read_only:
             if new:
                 # large pages: batches are blobs of up to a megabyte; incremental vacuum gives their room back
@@ -111,7 +119,8 @@ class Catalog:
                 self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[sync]}")
-            self._db.execute("PRAGMA journal_size_limit = 4194304")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {max(16, log_bytes // 16384)}")
+            self._db.execute(f"PRAGMA journal_size_limit = {log_bytes}")
         self._db.execute("PRAGMA cache_size = -8192")
         self._db.execute("PRAGMA trusted_schema = OFF")
         if self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:

@@ -1,0 +1,1 @@
+"""What bounds a store holds at every moment."""

@@ -1,0 +1,89 @@
+"""A cap is a promise: 2 GB are written into a store of 50 MB, and the folder is never larger, at any moment anyone looks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+import kymograph
+
+CAP = 50_000_000
+BATCH_ROWS = 20_000
+FIELDS = 12
+BATCHES = 2_000_000_000 // (BATCH_ROWS * (FIELDS * 8 + 8)) + 1
+STEP = 1_000_000
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of every file there is; files that vanish while we look count as gone."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+class Watch(threading.Thread):
+    """Measures the folder over and over."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self.folder, self.largest, self.looks = folder, 0, 0
+        self._enough = threading.Event()
+
+    def run(self) -> None:
+        while not self._enough.wait(0.002):
+            self.largest = max(self.largest, folder_size(self.folder))
+            self.looks += 1
+
+    def stop(self) -> None:
+        self._enough.set()
+        self.join()
+
+
+def batch(number: int, rng: np.random.Generator, noise: np.ndarray) -> pa.Table:
+    times = np.arange(number * BATCH_ROWS, (number + 1) * BATCH_ROWS) // 20 * STEP
+    hosts = pa.DictionaryArray.from_arrays(
+        pa.array(np.tile(np.arange(20, dtype=np.int32), BATCH_ROWS // 20)), pa.array([f"host{i}" for i in range(20)])
+    )
+    columns = {"time": pa.array(times, pa.timestamp("us", tz="UTC")), "host": hosts}
+    for field in range(FIELDS):
+        # doubles that hardly compress: what reaches the disk is most of what is written
+        shift = int(rng.integers(0, len(noise) - BATCH_ROWS))
+        columns[f"v{field}"] = pa.array(noise[shift : shift + BATCH_ROWS])
+    return pa.table(columns)
+
+
+def test_a_cap_of_50_mb_holds_while_2_gb_are_written(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    rng = np.random.default_rng(5)
+    noise = rng.standard_normal(4 * BATCH_ROWS)
+    written = 0
+    with kymograph.connect(folder, cap=CAP, sync="off") as store:
+        watch = Watch(folder)
+        watch.start()
+        try:
+            for number in range(BATCHES):
+                data = batch(number, rng, noise)
+                store.write("meters", data)
+                written += data.nbytes
+        finally:
+            watch.stop()
+        assert written > 2_000_000_000
+        assert watch.looks > 200
+        assert watch.largest <= CAP, f"the folder once had {watch.largest} bytes"
+        left = store.scan("meters", columns=["time"])
+        newest = (BATCHES * BATCH_ROWS - 1) // 20 * STEP
+        # the oldest went, the newest stayed, and what stayed has no hole
+        times = left["time"].cast(pa.int64()).to_numpy()
+        assert times[-1] == newest
+        assert set(np.diff(times).tolist()) == {0, STEP}
+        assert folder_size(folder) > CAP // 3, "the cap is there to be used"
+    assert folder_size(folder) <= CAP
