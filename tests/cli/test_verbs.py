@@ -149,12 +149,12 @@ def test_compact(kymo: Kymo, folder: Path) -> None:
 
 def test_prune(kymo: Kymo, folder: Path) -> None:
     assert kymo("prune", folder).text.startswith("0 partitions, 0 rows")
-    run = kymo("prune", folder, "--dry-run", "--retention", "1d")
+    run = kymo("prune", folder, "--dry-run", "--force", "--retention", "1d")
     assert run.code == 0
     assert "gpu  2026-01-02T03:04:05Z … " in run.text
     assert "4 rows" in run.text.splitlines()[-1]
     assert run.text.splitlines()[-1].endswith("would go")
-    assert kymo("prune", folder, "--retention", "1d").code == 0
+    assert kymo("prune", folder, "--force", "--retention", "1d").code == 0
     assert kymo("export", folder, "gpu").text == "time,host,temp,n\n"
 
 

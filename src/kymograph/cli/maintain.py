@@ -85,17 +85,18 @@ def compact(dir: Path) -> None:
 @click.command()
 @folder
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--force", is_flag=True, help="Apply ages to the row: also inside younger blocks, and unsealed rows.")
 @click.option("--cap", type=SIZE, help="Bytes the folder may take; default: unbounded.")
 @click.option("--retention", type=DURATION, help="How long rows of tables without an own bound are kept.")
-def prune(dir: Path, dry_run: bool, cap: int | None, retention: int | None) -> None:
-    """Remove what is beyond its bounds in DIR, at once; ages are applied to the row, not by whole partitions.
+def prune(dir: Path, dry_run: bool, force: bool, cap: int | None, retention: int | None) -> None:
+    """Remove what is beyond its bounds in DIR.
 
     Tables keep the bounds they were given; the store-wide ones belong to whoever opens the store, so say them here as
     you say them to kymo serve.
     """
     with opened(dir, cap=cap, age=retention) as store:
         started = clock.monotonic()
-        report = store.prune(dry_run=dry_run, force=True)
+        report = store.prune(dry_run=dry_run, force=force)
     for victim in report.victims:
         click.echo(
             f"{victim.table}  {isoformat(victim.start)} … {isoformat(victim.end)}  "

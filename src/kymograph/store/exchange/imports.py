@@ -23,7 +23,8 @@ from kymograph.store.store import Store
 # (rows stored so far, part of the file read so far from 0 to 1 or None where nobody can know)
 Progress = Callable[[int, float | None], None]
 _Types = Mapping[str, pa.DataType]
-_UNREADABLE = (pa.ArrowException, ValueError, OSError, EOFError, zlib.error)
+# MemoryError: a damaged length field asks for more than there is
+_UNREADABLE = (pa.ArrowException, ValueError, OSError, EOFError, zlib.error, MemoryError)
 
 
 def import_rows(
