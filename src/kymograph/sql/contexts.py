@@ -16,8 +16,12 @@ from datafusion.catalog import Schema
 
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _KEPT = 8
-# Scalar functions that make much out of little, before any memory pool has a say.
-_REFUSED = ("repeat", "lpad", "rpad", "array_repeat", "list_repeat", "array_resize", "list_resize", "range")
+# Scalar functions that make much out of little, before any memory pool has a say. The table functions range and
+# generate_series stay: they yield batch by batch.
+_REFUSED = (
+    *("repeat", "lpad", "rpad", "array_repeat", "list_repeat", "array_resize", "list_resize"),
+    *("range", "generate_series", "gen_series"),
+)
 _DEFAULT = "public"
 
 _lock = Lock()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -105,17 +106,17 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
 
     def get_fragments(self, filter: Any = None) -> Iterator[_Fragment]:
         self._access.check()
-        residual = None if self._need.selection.exact else filter
+        residual = None if self._need.selection.exact else _expression(filter)
         prepared, self._prepared = self._prepared, None  # the parts of a scan can be read once
         if prepared is not None and prepared[0] == self._columns:
             scan = prepared[1]
         else:
             scan = self._scan(self._columns, residual is None)
-        parts = deque(scan.parts)
-        fragments = max(1, min(self._partitions, len(parts)))
-        return iter(
-            [_Fragment(self._projected, parts, residual, self._need.first, self._access) for _ in range(fragments)]
-        )
+        columns = self._columns
+        rounds = _Rounds(scan, lambda: self._scan(columns, residual is None))
+        first = self._need.first
+        fragments = max(1, min(self._partitions, len(scan.parts)))
+        return iter([_Fragment(self._projected, rounds, residual, first, self._access) for _ in range(fragments)])
 
     def _scan(self, columns: Sequence[str], exact: bool) -> Scan:
         wanted, selection = list(columns), self._need.selection
@@ -130,19 +131,46 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
             raise
 
 
+def _expression(filter: Any) -> Any:
+    """A filter that DataFusion could work out beforehand comes as a plain value."""
+    if filter is None or isinstance(filter, pads.Expression):
+        return filter
+    return pads.scalar(filter.as_py() if isinstance(filter, pa.Scalar) else filter)
+
+
 class _Projection:
     def __init__(self, schema: pa.Schema) -> None:
         self.projected_schema = schema
 
 
+class _Rounds:
+    """The parts of a scan, shared by its fragments: who is done with one takes the next.
+
+    A plan is usually executed once. The recursive half of a WITH RECURSIVE is executed again and again, and every
+    round needs all rows: from the second on, the source is scanned anew.
+    """
+
+    def __init__(self, scan: Scan, again: Callable[[], Scan]) -> None:
+        self._rounds = [deque(scan.parts)]
+        self._again = again
+        self._lock = Lock()
+
+    def parts(self, number: int) -> deque[Part]:
+        with self._lock:
+            if number == len(self._rounds):
+                self._rounds.append(deque(self._again().parts))
+            return self._rounds[number]
+
+
 class _Fragment:
-    """One partition of the plan. It takes part after part from those it shares with its siblings."""
+    """One partition of the plan."""
 
     def __init__(
-        self, schema: pa.Schema, parts: deque[Part], residual: Any, first: tuple[int, bool] | None, access: Access
+        self, schema: pa.Schema, rounds: _Rounds, residual: Any, first: tuple[int, bool] | None, access: Access
     ) -> None:
         self.projected_schema = schema
-        self._parts = parts
+        self._rounds = rounds
+        self._executed = 0
         self._residual = residual
         self._first = first
         self._access = access
@@ -154,11 +182,16 @@ class _Fragment:
         return self
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
+        number, self._executed = self._executed, self._executed + 1
+        return self._batches(number)
+
+    def _batches(self, number: int) -> Iterator[pa.RecordBatch]:
         names = self.projected_schema.names
         try:
-            while self._parts:
+            parts = self._rounds.parts(number)
+            while parts:
                 try:
-                    part = self._parts.popleft()
+                    part = parts.popleft()
                 except IndexError:  # a sibling was faster
                     return
                 for batch in part():

@@ -14,6 +14,7 @@ _PREFIX = re.compile(
     r"Internal error|Compute error|Invalid argument error|Exception|ValueError|RuntimeError)\b[:\s]*"
 )
 _NO_TABLE = re.compile(r"table '?(?:datafusion\.)?(?:public\.)?(.+?)'? not found", re.IGNORECASE)
+_NO_TABLE_FUNCTION = re.compile(r"table function '(.+?)' not found", re.IGNORECASE)
 _PARSER = re.compile(r'ParserError\("(.*)"\)', re.DOTALL)
 _OURS = re.compile(r"__counter_(increase|rate)")
 _LONGEST = 500
@@ -28,6 +29,9 @@ def translated(problem: BaseException, limits: QueryLimits, like: Callable[[str]
         )
     if type(problem).__name__ == "PanicException":
         return QueryError(f"the query engine failed: {_first_line(text)}", hint="please report the query")
+    function = _NO_TABLE_FUNCTION.search(text)
+    if function:
+        return QueryError(f"there is no table function {function[1]}", hint="files cannot be read in SQL")
     missing = _NO_TABLE.search(text)
     if missing:
         name = missing[1]

@@ -87,6 +87,14 @@ def needs(plan: Any, labels_of: Callable[[Key], Labels], *, subqueries: bool) ->
     }
 
 
+def _variant(node: Any) -> Any:
+    """What kind of plan or expression a node is; None for kinds that have no Python face."""
+    try:
+        return node.to_variant()
+    except Exception:
+        return None
+
+
 def _key(scan: Any) -> Key:
     _, schema, table = scan.fqn()
     return ("" if schema in (None, "public") else schema, table)
@@ -97,7 +105,7 @@ def _scans(plan: Any, above: Any, sort: tuple[str, int, bool] | None) -> Iterato
 
     `sort` is (column, rows, descending) of a Sort above that nothing but projections and aliases separates from here.
     """
-    variant = plan.to_variant()
+    variant = _variant(plan)
     kind = type(variant).__name__
     if kind == "TableScan":
         yield variant, above, (sort[1:] if sort and sort[0] == TIME else None)
@@ -119,17 +127,17 @@ def _sort(variant: Any) -> tuple[str, int, bool] | None:
     if fetch is None:
         return None
     key = variant.sort_exprs()[0]
-    column = key.expr().to_variant()
+    column = _variant(key.expr())
     return (column.name(), fetch, not key.ascending()) if type(column).__name__ == "Column" else None
 
 
 def _renamed(projection: Any, name: str) -> str | None:
     """The input column that a projection passes on as `name`."""
     for expression in projection.projections():
-        variant = expression.to_variant()
+        variant = _variant(expression)
         given = None
         if type(variant).__name__ == "Alias":
-            given, variant = variant.alias(), variant.expr().to_variant()
+            given, variant = variant.alias(), _variant(variant.expr())
         if type(variant).__name__ == "Column" and (given or variant.name()) == name:
             return str(variant.name())
     return None
@@ -160,7 +168,7 @@ def _selection(filters: list[Any], above: Any, labels: Labels) -> Selection:
     for i, part in enumerate([*own, *more]):
         if i < len(own) and columns is not None:
             columns = columns | named if (named := _columns(part)) is not None else None
-        variant = part.to_variant()
+        variant = _variant(part)
         bounds = _time_bounds(part, variant) if TIME in labels else None
         if bounds is not None:
             start = bounds[0] if start is None else start if bounds[0] is None else max(start, bounds[0])
@@ -176,7 +184,7 @@ def _selection(filters: list[Any], above: Any, labels: Labels) -> Selection:
 
 
 def _conjuncts(expression: Any) -> Iterator[Any]:
-    variant = expression.to_variant()
+    variant = _variant(expression)
     if type(variant).__name__ == "BinaryExpr" and variant.op() == "AND":
         yield from _conjuncts(variant.left())
         yield from _conjuncts(variant.right())
@@ -186,7 +194,7 @@ def _conjuncts(expression: Any) -> Iterator[Any]:
 
 def _compared(variant: Any) -> tuple[str, str, Any] | None:
     """(column, operator, literal expression) of a comparison; the operator turned if the literal came first."""
-    left, right = variant.left().to_variant(), variant.right().to_variant()
+    left, right = _variant(variant.left()), _variant(variant.right())
     names = (type(left).__name__, type(right).__name__)
     if names == ("Column", "Literal"):
         return left.name(), variant.op(), variant.right()
@@ -224,8 +232,8 @@ def _label_values(expression: Any, variant: Any, labels: Labels) -> tuple[str, f
     if kind != "BinaryExpr":
         return None
     if variant.op() == "OR":
-        left = _label_values(variant.left(), variant.left().to_variant(), labels)
-        right = _label_values(variant.right(), variant.right().to_variant(), labels) if left else None
+        left = _label_values(variant.left(), _variant(variant.left()), labels)
+        right = _label_values(variant.right(), _variant(variant.right()), labels) if left else None
         return (left[0], left[1] | right[1]) if left and right and left[0] == right[0] else None
     compared = _compared(variant)
     if compared is None or compared[1] != "=" or compared[0] not in labels or compared[0] == TIME:
@@ -235,12 +243,12 @@ def _label_values(expression: Any, variant: Any, labels: Labels) -> tuple[str, f
 
 
 def _in_list(variant: Any, labels: Labels) -> tuple[str, frozenset[str | int]] | None:
-    column = variant.expr().to_variant()
+    column = _variant(variant.expr())
     if variant.negated() or type(column).__name__ != "Column" or column.name() not in labels or column.name() == TIME:
         return None
     values = []
     for item in variant.list():
-        if type(item.to_variant()).__name__ != "Literal":
+        if type(_variant(item)).__name__ != "Literal":
             return None
         value = _plain(item)
         if value is None:
@@ -259,7 +267,8 @@ def _plain(literal: Any) -> str | int | None:
 
 def _columns(expression: Any) -> set[str] | None:
     """Names of the columns an expression reads; None if it holds something without plain operands."""
-    kind = type(variant := expression.to_variant()).__name__
+    variant = _variant(expression)
+    kind = type(variant).__name__
     if kind == "Column":
         return {variant.name()}
     if kind == "Literal":
