@@ -65,6 +65,7 @@ def running(
     hosts: frozenset[str] = frozenset(),
     tls: tuple[Path, Path] | None = None,
     prepare: Callable[[ServerState], None] | None = None,
+    port: int = 0,
 ) -> Iterator[Running]:
     """A server over a store, recording what the collectors bring."""
     limits = limits or Limits()
@@ -72,7 +73,7 @@ def running(
     gate = Gate(auth, lambda token: tokens.verify(slot.get().engine, token), limits)
     supervisor = Supervisor(slot, collectors)
     state = ServerState(slot, gate, supervisor, hosts, limits)
-    door = listen("127.0.0.1", 0)
+    door = listen("127.0.0.1", port)
     port = door.getsockname()[1]
     started = threading.Event()
     cert, key = tls or (None, None)

@@ -34,6 +34,7 @@ class Card {
     this.values = element("dl", "figures", ...Object.values(this.figures).map((each) => each.box));
     this.chartBox = element("div", "chart");
     this.chartBox.setAttribute("role", "img");
+    this.chartBox.setAttribute("aria-label", `Last 15 minutes of ${lines.map((line) => line.label).join(", ")}`);
     this.left = element("span", "", "");
     this.right = element("span", "", "");
     this.head = element("header", "", this.title, this.name, this.badge);

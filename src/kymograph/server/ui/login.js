@@ -2,6 +2,8 @@
 const problem = document.getElementById("problem");
 const field = document.getElementById("token");
 
+// until here the form could only have put the token into the address
+document.querySelector("#door button").disabled = false;
 document.getElementById("door").addEventListener("submit", async (event) => {
   event.preventDefault();
   problem.hidden = true;
