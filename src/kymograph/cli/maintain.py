@@ -94,7 +94,7 @@ def prune(dir: Path, dry_run: bool, force: bool, cap: int | None, retention: int
     Tables keep the bounds they were given; the store-wide ones belong to whoever opens the store, so say them here as
     you say them to kymo serve.
     """
-    with opened(dir, cap=cap, age=retention) as store:
+    with opened(dir, read_only=dry_run, cap=cap, age=retention) as store:
         started = clock.monotonic()
         report = store.prune(dry_run=dry_run, force=force)
     for victim in report.victims:

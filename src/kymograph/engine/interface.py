@@ -203,6 +203,19 @@ class Bounded(Protocol):
 
 
 @runtime_checkable
+class Attended(Protocol):
+    """An engine that works in the background and has something to say about it.
+
+    Attributes:
+        notes: what was noticed at opening (recovered, rebuilt, lost), in words.
+        failure: why background work fails at present, or "".
+    """
+
+    notes: list[str]
+    failure: str
+
+
+@runtime_checkable
 class Maintained(Protocol):
     """An engine with a hot log to seal and blocks to merge and verify."""
 

@@ -16,7 +16,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from kymograph.errors import Corrupt, DiskFull, StorageError
+from kymograph.errors import Corrupt, DiskFull, StorageError, StoreClosed
 from kymograph.local.files import Files
 from kymograph.model.schema import TableSchema
 from kymograph.options import Sync
@@ -143,6 +143,8 @@ class Catalog:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except sqlite3.ProgrammingError as problem:
+            raise StoreClosed(f"{self.path} has been closed") from problem
         except sqlite3.Error as problem:
             text = str(problem)
             if "full" in text:

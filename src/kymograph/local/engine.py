@@ -259,7 +259,7 @@ class LocalEngine:
 
     def prune(self, *, now: int, dry_run: bool = False, force: bool = False) -> PruneReport:
         """Apply age, byte and cap bounds as of `now` (µs): whole blocks, with `force` age to the row."""
-        folder = self._writable()
+        folder = self._readable() if dry_run else self._writable()
         return retention.prune(
             folder, now=now, dry_run=dry_run, force=force, delete=lambda table, end: self._delete(table, (), None, end)
         )

@@ -101,6 +101,8 @@ def time_array(values: Any) -> pa.Array:
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype in _NUMPY_TIMES:
         array = pa.array(array)
+    if isinstance(array, list) and set(map(type, array)) == {int} and max(map(abs, array)) <= MAX_TIME:
+        array = pa.array(array, pa.int64())
     if not isinstance(array, pa.Array):
         array = pa.array([to_micros(v) for v in array], pa.int64())
     if pa.types.is_dictionary(array.type):
@@ -142,7 +144,8 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def micros_of(times: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The int64 µs behind a `timestamp[us]` array without nulls; shares its memory."""
-    return times.view(pa.int64()).to_numpy()
+    view: np.ndarray[Any, np.dtype[np.int64]] = times.view(pa.int64()).to_numpy()
+    return view
 
 
 def isoformat(micros: int) -> str:

@@ -43,7 +43,7 @@ class Jobs:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._failures: dict[str, str] = {}
-        self._due = {job.name: _now() + min(job.every, _FIRST_AFTER) for job in jobs}
+        self._due = {job.name: now_micros() + min(job.every, _FIRST_AFTER) for job in jobs}
         self._keys: deque[str] | None = None
         self._thread: threading.Thread | None = None
 
@@ -78,15 +78,15 @@ class Jobs:
         while not self._stop.is_set():
             with self._lock:
                 job = min(self._jobs, key=lambda job: self._due[job.name])
-                pause = self._due[job.name] - _now()
+                pause = self._due[job.name] - now_micros()
             # at most a minute, so that a clock that is set back cannot put a job off for long
             if pause > 0 and self._stop.wait(min(pause / 1e6, 60.0)):
                 return
-            if _now() >= self._due[job.name]:
+            if now_micros() >= self._due[job.name]:
                 self._run(job)
 
     def _run(self, job: Job) -> None:
-        started = _now()
+        started = now_micros()
         try:
             detail, ok = job.run(), True
         except StoreClosed:
@@ -100,8 +100,8 @@ class Jobs:
                 self._failures.pop(job.name, None)
             else:
                 self._failures[job.name] = f"job {job.name}: {detail}"
-            self._due[job.name] = _now() + job.every
-        entry = {"job": job.name, "started": started, "finished": _now(), "ok": ok, "detail": detail}
+            self._due[job.name] = now_micros() + job.every
+        entry = {"job": job.name, "started": started, "finished": now_micros(), "ok": ok, "detail": detail}
         # a full disk must not end the thread: the next run is tried and reported all the same
         with contextlib.suppress(KymographError):
             self._keep(f"{started:020d} {job.name}", entry)
@@ -115,5 +115,5 @@ class Jobs:
             self._engine.put_document(DOCUMENT, self._keys.popleft(), None)
 
 
-def _now() -> int:
+def now_micros() -> int:
     return clock.time_ns() // 1000

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from kymograph._version import __version__
-from kymograph.engine.interface import Bounded, Engine, TableStatistics
+from kymograph.engine.interface import Attended, Bounded, Engine, TableStatistics
 from kymograph.errors import NotFound
 from kymograph.model.schema import SAMPLES, TableSchema
 from kymograph.options import StoreOptions
 from kymograph.store.jobs import Jobs
+
+BOUNDS = ("store", "bounds")
+
+
+def bounds_of(options: StoreOptions) -> dict[str, int | None]:
+    """The store-wide bounds as the document that other processes read: bytes and µs."""
+    return {"cap": options.cap, "age": options.age}
 
 
 def describe_store(engine: Engine, options: StoreOptions, path: str, jobs: Jobs) -> dict[str, Any]:
@@ -20,6 +27,8 @@ def describe_store(engine: Engine, options: StoreOptions, path: str, jobs: Jobs)
             tables[name] = _table(schema, engine.statistics(name))
         except NotFound:  # dropped meanwhile
             continue
+    # bounds belong to the writer; beside it a reader shows what it was opened with
+    bounds = (engine.get_document(*BOUNDS) if options.read_only else None) or bounds_of(options)
     oldest = [t["oldest"] for t in tables.values() if t["oldest"] is not None]
     newest = [t["newest"] for t in tables.values() if t["newest"] is not None]
     return {
@@ -32,11 +41,11 @@ def describe_store(engine: Engine, options: StoreOptions, path: str, jobs: Jobs)
         "oldest": min(oldest, default=None),
         "newest": max(newest, default=None),
         "usage_bytes": engine.usage() if isinstance(engine, Bounded) else None,
-        "cap_bytes": options.cap,
-        "age": options.age,
+        "cap_bytes": bounds["cap"],
+        "age": bounds["age"],
         "next_prune": jobs.next_run("prune"),
         "jobs": jobs.history(),
-        "notes": list(getattr(engine, "notes", ())),
+        "notes": list(engine.notes) if isinstance(engine, Attended) else [],
     }
 
 

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from kymograph.engine.interface import CheckReport, Engine, Maintained, PruneReport
+from kymograph.engine.interface import Attended, Bounded, CheckReport, Engine, Maintained, PruneReport
 from kymograph.errors import StorageError, StoreClosed
 from kymograph.model.matcher import Matcher, matchers_of
 from kymograph.model.schema import Duplicates, TableSchema, table_schema
 from kymograph.model.time import to_micros
 from kymograph.options import QueryLimits, Retention, StoreOptions
-from kymograph.store.jobs import Job, Jobs
+from kymograph.store.jobs import Job, Jobs, now_micros
 from kymograph.store.metrics import Metrics, Sample
-from kymograph.store.pruning import prune
 from kymograph.store.reading import Selection, read_ordered, stream
-from kymograph.store.report import describe_store
+from kymograph.store.report import BOUNDS, bounds_of, describe_store
 from kymograph.store.tables import Tables
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ class Store:
         self._metrics = Metrics(engine)
         self._jobs = Jobs(engine, [] if self.options.read_only else [self._prune_job()])
         if not self.options.read_only:
+            if engine.get_document(*BOUNDS) != bounds_of(self.options):
+                engine.put_document(*BOUNDS, bounds_of(self.options))
             self._jobs.start()
 
     @property
@@ -252,7 +253,10 @@ class Store:
         Whole partitions go once all of their rows are out of bounds. With `force` the age bound is applied to the
         microsecond: rows beyond it inside a younger partition go too.
         """
-        return self._written(lambda: prune(self.engine, self.options, dry_run=dry_run, force=force))
+        engine = self.engine
+        if not isinstance(engine, Bounded):
+            return PruneReport((), dry_run)
+        return self._written(lambda: engine.prune(now=now_micros(), dry_run=dry_run, force=force))
 
     def seal(self, table: str | None = None) -> int:
         """Turn hot rows into blocks now. Returns rows sealed; 0 on an engine that has no blocks."""
@@ -274,8 +278,8 @@ class Store:
 
         Keys: path, engine, version, tables (by name: rows, series, oldest, newest, hot_rows, hot_bytes, sealed_bytes,
         bytes_per_value, blocks, partitions), rows, series, oldest, newest, usage_bytes, cap_bytes, age, next_prune,
-        jobs (newest last: job, started, finished, ok, detail), notes (what was noticed at opening). Times are int µs, durations int µs, sizes bytes; None
-        where there is no such thing.
+        jobs (newest last: job, started, finished, ok, detail), notes (what was noticed at opening). Times are int µs,
+        durations int µs, sizes bytes; None where there is no such thing.
         """
         return describe_store(self.engine, self.options, self.path, self._jobs)
 
@@ -283,8 +287,8 @@ class Store:
         """`{"ok": bool, "reason": str}`: the last write's or background job's failure, until the next success."""
         if self._closed:
             return {"ok": False, "reason": "the store is closed"}
-        # an engine that seals in the background says so when it cannot
-        reason = self._write_failure or getattr(self._engine, "failure", "") or self._jobs.failure() or ""
+        background = self._engine.failure if isinstance(self._engine, Attended) else ""
+        reason = self._write_failure or background or self._jobs.failure() or ""
         return {"ok": not reason, "reason": reason}
 
     def close(self) -> None:
@@ -333,7 +337,7 @@ class Store:
 
     def _prune_job(self) -> Job:
         def run() -> str:
-            report = prune(self._engine, self.options)
+            report = self.prune()
             return f"{len(report.victims)} partitions, {report.rows} rows, {report.bytes} bytes removed"
 
         return Job("prune", self.options.prune_every, run)
