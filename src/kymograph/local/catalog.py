@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kymograph.errors import Corrupt, DiskFull, StorageError, StoreClosed
-from kymograph.local.files import Files
+from kymograph.local.files import Files, storage_errors
 from kymograph.model.schema import TableSchema
 from kymograph.options import Sync
 
@@ -142,7 +142,8 @@ class Catalog:
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
-            yield
+            with storage_errors(self.path):
+                yield
         except sqlite3.ProgrammingError as problem:
             raise StoreClosed(f"{self.path} has been closed") from problem
         except sqlite3.Error as problem:
@@ -164,14 +165,10 @@ class Catalog:
                 yield
                 self._files.step("commit", self.path)
                 self._db.execute("COMMIT")
-            except BaseException as problem:
+            except BaseException:
                 if self._db.in_transaction:
                     with contextlib.suppress(sqlite3.Error):
                         self._db.execute("ROLLBACK")
-                if isinstance(problem, OSError) and not isinstance(problem, StorageError):
-                    if problem.errno == 28:
-                        raise DiskFull(f"no room left for {self.path}", hint="free disk space") from problem
-                    raise StorageError(f"{self.path}: {problem.strerror or problem}") from problem
                 raise
 
     @contextlib.contextmanager
