@@ -12,6 +12,7 @@ import pyarrow as pa
 
 NAMES = {
     "fleet": "a fleet of GPUs: ingestion, disk, seven questions, beside DuckDB and SQLite",
+    "tsbs": "the cpu-only data of TSBS: ingestion, disk, six questions, beside DuckDB",
     "writes": "one-row writes per second, acknowledged, from eight threads",
     "opening": "opening a store of many blocks",
     "scrapes": "what node exporter scrapes take on disk",

@@ -1,8 +1,10 @@
-"""The seven questions of a GPU fleet in the words of each system, and whether two answers are the same.
+"""The questions in the words of each system, and whether two answers are the same.
 
-`$gpu` is one GPU; `$day`, `$hour` and `$moment` are 24 hours, one hour and five minutes before the end of the data.
+Of a GPU fleet: `$gpu` is one GPU; `$day`, `$hour` and `$moment` are 24 hours, one hour and five minutes before the end of the data.
 `ecc` respects counter resets inside each hour. `ecc_span` is not one of the seven: the same rows without the resets,
 plain aggregates in every system.
+
+Of TSBS, under its names, with `$host` one host and spans that end with the data.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
-NAMES = ("latest100", "trend", "fleet5m", "spike", "ecc", "efficiency", "worst10", "ecc_span")
+FLEET = ("latest100", "trend", "fleet5m", "spike", "ecc", "efficiency", "worst10", "ecc_span")
+TSBS = ("single-1-1-1", "single-1-1-12", "cpu-max-all-1", "double-1", "double-all", "lastpoint")
+
+_MODES = ("user", "system", "idle", "nice", "iowait", "irq", "softirq", "steal", "guest", "guest_nice")
 
 _SHARED = {
     "latest100": "SELECT * FROM gpu_metrics WHERE gpu_uuid = $gpu ORDER BY time DESC LIMIT 100",
@@ -45,14 +50,35 @@ _SHARED = {
         SELECT gpu_uuid, time_bucket(INTERVAL '1 hour', time) AS hour,
                max(ecc_sbe_volatile) - min(ecc_sbe_volatile) AS errors
         FROM gpu_metrics GROUP BY 1, 2""",
+    "single-1-1-1": """
+        SELECT time_bucket(INTERVAL '1 minute', time) AS minute, max(usage_user) AS top
+        FROM cpu WHERE hostname = $host AND time >= $hour GROUP BY 1 ORDER BY 1""",
+    "single-1-1-12": """
+        SELECT time_bucket(INTERVAL '1 minute', time) AS minute, max(usage_user) AS top
+        FROM cpu WHERE hostname = $host AND time >= $twelve GROUP BY 1 ORDER BY 1""",
+    "cpu-max-all-1": f"""
+        SELECT time_bucket(INTERVAL '1 hour', time) AS hour, {", ".join(f"max(usage_{m}) AS {m}" for m in _MODES)}
+        FROM cpu WHERE hostname = $host AND time >= $eight GROUP BY 1 ORDER BY 1""",
+    "double-1": """
+        SELECT hostname, time_bucket(INTERVAL '1 hour', time) AS hour, avg(usage_user) AS mean
+        FROM cpu WHERE time >= $twelve GROUP BY 1, 2""",
+    "double-all": f"""
+        SELECT hostname, time_bucket(INTERVAL '1 hour', time) AS hour,
+               {", ".join(f"avg(usage_{m}) AS {m}" for m in _MODES)}
+        FROM cpu WHERE time >= $twelve GROUP BY 1, 2""",
 }
 KYMOGRAPH = _SHARED | {
+    "lastpoint": "SELECT hostname, time, usage_user, usage_guest_nice FROM latest.cpu",
     "ecc": """
         SELECT gpu_uuid, time_bucket(INTERVAL '1 hour', time) AS hour,
                counter_increase(ecc_sbe_volatile, time) AS errors
         FROM gpu_metrics GROUP BY 1, 2""",
 }
 DUCKDB = _SHARED | {
+    "lastpoint": """
+        SELECT hostname, max(time) AS time, arg_max(usage_user, time) AS usage_user,
+               arg_max(usage_guest_nice, time) AS usage_guest_nice
+        FROM cpu GROUP BY 1""",
     "ecc": """
         WITH steps AS (
             SELECT gpu_uuid, time_bucket(INTERVAL '1 hour', time) AS hour, ecc_sbe_volatile AS now,

@@ -21,6 +21,8 @@ STEPS_PER_PIECE = 360
 BATCH = 10_000
 GPUS_PER_HOST = 8
 
+TABLE = "gpu_metrics"
+SCORES = "gpu_scores"
 LABELS = ("gpu_uuid", "hostname")
 FIELDS: dict[str, pa.DataType] = {
     "gpu_temp": pa.float32(),

@@ -12,6 +12,8 @@ START = 1_772_409_600_000_000  # 2026-03-02T00:00:00Z in µs
 STEP = 10_000_000
 BATCH = 10_000
 
+TABLE = "cpu"
+
 FIELDS = tuple(
     f"usage_{mode}"
     for mode in ("user", "system", "idle", "nice", "iowait", "irq", "softirq", "steal", "guest", "guest_nice")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from bench.data.fleet import FIELDS
-from bench.peers import SCORES, TABLE, Ingested, read
+from bench.peers import Data, Ingested, fields_of, labels_of, read, schema_of
 from bench.questions import DUCKDB
 
-_TYPES = {pa.float32(): "FLOAT", pa.int32(): "INTEGER", pa.int64(): "BIGINT"}
+_TYPES = {pa.float32(): "FLOAT", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float64(): "DOUBLE"}
 _FILE = "fleet.duckdb"
 
 
@@ -24,26 +23,28 @@ class DuckDB:
 
     name = "DuckDB"
 
-    def ingest(self, folder: Path, files: Sequence[Path], scores: Path) -> Ingested:
+    def ingest(self, folder: Path, data: Data) -> Ingested:
         folder.mkdir(parents=True, exist_ok=True)
         rows, marks = 0, []
+        first = next(iter(data))
         start = time.perf_counter()
         connection = duckdb.connect(str(folder / _FILE))
         # Arrow's zone is UTC; without this DuckDB would read the zone of the machine
         connection.execute("SET TimeZone = 'UTC'")
-        columns = ", ".join(f"{name} {_TYPES[kind]}" for name, kind in FIELDS.items())
-        connection.execute(f"CREATE TABLE {TABLE} (time TIMESTAMP, gpu_uuid VARCHAR, hostname VARCHAR, {columns})")
-        connection.execute(f"CREATE TABLE {SCORES} (time TIMESTAMP, gpu_uuid VARCHAR, score DOUBLE)")
-        for file in files:
-            for batch in read(file):
-                self._insert(connection, TABLE, batch)
-                rows += batch.num_rows
-            marks.append(time.perf_counter() - start)
-        for batch in read(scores):
-            self._insert(connection, SCORES, batch)
+        for table, files in data.items():
+            schema = schema_of(files)
+            columns = [f"{name} VARCHAR" for name in labels_of(schema)]
+            columns += [f"{name} {_TYPES[kind]}" for name, kind in fields_of(schema).items()]
+            connection.execute(f"CREATE TABLE {table} (time TIMESTAMP, {', '.join(columns)})")
+            for file in files:
+                for batch in read(file):
+                    self._insert(connection, table, batch)
+                    rows += batch.num_rows if table == first else 0
+                marks.append(time.perf_counter() - start)
         connection.execute("CHECKPOINT")
         connection.close()
-        return Ingested(rows, time.perf_counter() - start, marks)
+        width = len(fields_of(schema_of(data[first])))
+        return Ingested(rows, rows * width, time.perf_counter() - start, marks[: len(data[first])])
 
     @staticmethod
     def _insert(connection: Any, table: str, batch: pa.RecordBatch) -> None:

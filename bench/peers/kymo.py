@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 import kymograph
-from bench.data.fleet import FIELDS, LABELS
-from bench.peers import SCORES, TABLE, Ingested, read
+from bench.peers import Data, Ingested, fields_of, labels_of, read, schema_of
 from bench.questions import KYMOGRAPH
 
 
@@ -20,20 +19,23 @@ class Kymograph:
 
     name = "Kymograph"
 
-    def ingest(self, folder: Path, files: Sequence[Path], scores: Path) -> Ingested:
+    def ingest(self, folder: Path, data: Data) -> Ingested:
         rows, marks = 0, []
+        first = next(iter(data))
         start = time.perf_counter()
         with kymograph.connect(folder, sync="full") as store:
-            store.create_table(TABLE, labels=LABELS, fields=FIELDS)
-            for file in files:
-                for batch in read(file):
-                    rows += store.write(TABLE, batch)
-                marks.append(time.perf_counter() - start)
-            for batch in read(scores):
-                store.write(SCORES, batch)
+            for table, files in data.items():
+                schema = schema_of(files)
+                store.create_table(table, labels=labels_of(schema), fields=fields_of(schema))
+                for file in files:
+                    for batch in read(file):
+                        stored = store.write(table, batch)
+                        rows += stored if table == first else 0
+                    marks.append(time.perf_counter() - start)
             store.seal()
             store.compact()
-        return Ingested(rows, time.perf_counter() - start, marks)
+        width = len(fields_of(schema_of(data[first])))
+        return Ingested(rows, rows * width, time.perf_counter() - start, marks[: len(data[first])])
 
     def open(self, folder: Path) -> KymographSession:
         return KymographSession(folder)

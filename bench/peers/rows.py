@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from bench.data.fleet import FIELDS
-from bench.peers import SCORES, TABLE, Ingested, read
+from bench.data.fleet import FIELDS, SCORES, TABLE
+from bench.peers import Data, Ingested, read
 from bench.questions import SQLITE
 
 _FILE = "fleet.sqlite"
@@ -22,7 +22,7 @@ class SQLite:
 
     name = "SQLite rows"
 
-    def ingest(self, folder: Path, files: Sequence[Path], scores: Path) -> Ingested:
+    def ingest(self, folder: Path, data: Data) -> Ingested:
         folder.mkdir(parents=True, exist_ok=True)
         rows, marks = 0, []
         start = time.perf_counter()
@@ -36,19 +36,20 @@ class SQLite:
         connection.execute(f"CREATE INDEX by_time ON {TABLE} (time)")
         connection.execute(f"CREATE TABLE {SCORES} (time INTEGER, gpu_uuid TEXT, score REAL)")
         insert = f"INSERT INTO {TABLE} VALUES ({', '.join('?' * (len(FIELDS) + 2))})"
-        for file in files:
+        for file in data[TABLE]:
             for batch in read(file):
                 self._insert(connection, insert, batch)
                 rows += batch.num_rows
             marks.append(time.perf_counter() - start)
-        for batch in read(scores):
-            values = zip(*(_column(batch, name) for name in ("time", "gpu_uuid", "score")), strict=True)
-            connection.executemany(f"INSERT INTO {SCORES} VALUES (?, ?, ?)", values)
+        for file in data[SCORES]:
+            for batch in read(file):
+                values = zip(*(_column(batch, name) for name in ("time", "gpu_uuid", "score")), strict=True)
+                connection.executemany(f"INSERT INTO {SCORES} VALUES (?, ?, ?)", values)
         # without statistics the planner takes the index on time for questions about one GPU
         connection.execute("ANALYZE")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
-        return Ingested(rows, time.perf_counter() - start, marks)
+        return Ingested(rows, rows * len(FIELDS), time.perf_counter() - start, marks)
 
     @staticmethod
     def _insert(connection: sqlite3.Connection, insert: str, batch: pa.RecordBatch) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.child import peak_rss
-from bench.data.fleet import FIELDS
-from bench.peers import SCORES, TABLE, Ingested, read
+from bench.data.fleet import SCORES, TABLE
+from bench.peers import Data, Ingested, fields_of, labels_of, read, schema_of
 
 PROGRAM = "victoria-metrics"
 _MINUTE = 60.0
@@ -71,23 +71,24 @@ class VictoriaMetrics:
     def missing() -> str:
         return "" if shutil.which(PROGRAM) else f"{PROGRAM} is not installed (Debian: apt install victoria-metrics)"
 
-    def ingest(self, folder: Path, files: Sequence[Path], scores: Path) -> Ingested:
+    def ingest(self, folder: Path, data: Data) -> Ingested:
         server, rows, marks, seconds = Server(folder), 0, [], 0.0
+        first = next(iter(data))
         try:
-            for file in files:
-                for batch in read(file):
-                    seconds += _post(server, _lines(TABLE, batch, list(FIELDS)))
-                    rows += batch.num_rows
-                marks.append(seconds)
-            for batch in read(scores):
-                seconds += _post(server, _lines(SCORES, batch, ["score"]))
+            for table, files in data.items():
+                for file in files:
+                    for batch in read(file):
+                        seconds += _post(server, _lines(table, batch))
+                        rows += batch.num_rows if table == first else 0
+                    marks.append(seconds)
             peak = server.peak_rss()
             start = time.perf_counter()
         finally:
             server.stop()
         seconds += time.perf_counter() - start
         _merge(folder)
-        return Ingested(rows, seconds, marks, peak)
+        width = len(fields_of(schema_of(data[first])))
+        return Ingested(rows, rows * width, seconds, marks[: len(data[first])], peak)
 
     def open(self, folder: Path) -> VictoriaSession:
         return VictoriaSession(folder)
@@ -114,12 +115,11 @@ def _post(server: Server, body: bytes) -> float:
     return time.perf_counter() - start
 
 
-def _lines(table: str, batch: pa.RecordBatch, fields: list[str]) -> bytes:
-    labels = [name for name in ("gpu_uuid", "hostname") if name in batch.schema.names]
+def _lines(table: str, batch: pa.RecordBatch) -> bytes:
     parts: list[Any] = [table]
-    for label in labels:
+    for label in labels_of(batch.schema):
         parts += [f",{label}=", batch[label].dictionary_decode()]
-    for i, name in enumerate(fields):
+    for i, name in enumerate(fields_of(batch.schema)):
         parts += [f"{',' if i else ' '}{name}=", batch[name].cast(pa.string())]
     parts += [" ", pc.divide(batch["time"].cast(pa.int64()), 1000).cast(pa.string()), "\n"]
     text = pc.binary_join_element_wise(*parts, "")

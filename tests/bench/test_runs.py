@@ -10,6 +10,7 @@ import pytest
 
 SMALL = {
     "fleet": ["--gpus", "24", "--hours", "1", "--repeats", "1"],
+    "tsbs": ["--repeats", "1"],
     "scrapes": ["--scrapes", "10"],
     "writes": [],
     "opening": ["--blocks", "10", "--repeats", "1"],
@@ -19,7 +20,7 @@ SMALL = {
 @pytest.mark.parametrize("name", SMALL)
 def test_runs(name: str, root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", name, "--small", *SMALL[name]]
-    found = subprocess.run(command, cwd=root, env=None, capture_output=True, text=True, timeout=240, check=False)
+    found = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240, check=False)
     assert found.returncode == 0, found.stderr
     assert "| Kymograph" in found.stdout
     assert "DIFFERENT" not in found.stdout
