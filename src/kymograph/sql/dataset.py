@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from kymograph.engine.interface import Scan
@@ -197,7 +198,7 @@ class _Fragment:
                 for batch in part():
                     self._access.check()
                     if self._residual is not None:
-                        batch = batch.filter(self._residual)
+                        batch = _filtered(batch, self._residual)
                     if self._first is not None and batch.num_rows > self._first[0]:
                         batch = _first_by_time(batch, *self._first)
                     if batch.num_rows:
@@ -205,6 +206,28 @@ class _Fragment:
         except BaseException as problem:
             self._access.fail(problem)
             raise
+
+
+def _filtered(batch: pa.RecordBatch, residual: Any) -> pa.RecordBatch:
+    """The rows that satisfy a filter, NaN counting as greater than every number, as in SQL and in DataFusion.
+
+    To pyarrow NaN is neither greater nor less, so it is shown infinity in its place. (A filter that compares with
+    infinity itself therefore takes NaN for it.)
+    """
+    holding = [
+        i
+        for i, column in enumerate(batch.columns)
+        if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py()
+    ]
+    if not holding:
+        return batch.filter(residual)
+    shown = list(batch.columns)
+    for i in holding:
+        shown[i] = pc.if_else(pc.is_nan(shown[i]), pa.scalar(float("inf"), shown[i].type), shown[i])
+    numbered = pa.RecordBatch.from_arrays(
+        [*shown, pa.array(np.arange(batch.num_rows))], names=[*batch.schema.names, "\0row"]
+    )
+    return batch.take(numbered.filter(residual).column("\0row"))
 
 
 def _first_by_time(batch: pa.RecordBatch, rows: int, newest: bool) -> pa.RecordBatch:
