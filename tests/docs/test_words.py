@@ -11,7 +11,7 @@ import pytest
 from kymograph import __version__, errors
 from kymograph.collect.gpu import GPU_FIELDS, GPU_LABELS
 from kymograph.collect.host import METRICS
-from kymograph.options import StoreOptions
+from kymograph.options import StoreOptions, parse_duration, parse_size
 from kymograph.server.routes import metrics
 from tests.docs.pages import page
 
@@ -40,6 +40,19 @@ def test_error_tree_on_the_page() -> None:
 def test_options() -> None:
     documented = page("docs/python.md").first_cells("Opening")
     assert documented == [field.name for field in dataclasses.fields(StoreOptions)]
+
+
+def test_option_defaults() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page("docs/python.md").section("Opening"), re.MULTILINE)
+    known = {field.name: field.default for field in dataclasses.fields(StoreOptions)}
+    for name, told in rows:
+        default = known[name]
+        if default is None:
+            assert told == "none", name
+        elif isinstance(default, int) and not isinstance(default, bool):
+            assert (parse_duration if told[-1].islower() else parse_size)(told) == default, name
+        else:
+            assert told.strip("`").strip('"') == str(default), name
 
 
 def test_host_metrics() -> None:
