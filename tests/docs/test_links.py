@@ -29,9 +29,3 @@ def test_every_page_is_linked() -> None:
     for one in every_page():
         # a linked folder stands for the pages in it
         assert {one.path, one.path.parent} & linked or one.path == page("README.md").path, one.path.name
-
-
-def test_lines_are_short_enough_to_read() -> None:
-    for one in every_page():
-        for number, line in enumerate(one.text.splitlines(), 1):
-            assert len(line) <= 120 or line.startswith("|") or "://" in line, f"{one.path.name}:{number}"
