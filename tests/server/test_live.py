@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from kymograph.collect.batch import Batch
 from kymograph.collect.simulate import SimulateCollector
@@ -104,13 +104,12 @@ def test_rows_are_stored_once_however_many_watch() -> None:
 def test_a_client_that_floods_is_closed(living: Running) -> None:
     with connect(living.stream, proxy=None) as stream:
         with pytest.raises(ConnectionClosed) as caught:
-            for _ in range(100_000):
-                stream.send("x" * 1000)
+            _flood(stream)
         assert caught.value.rcvd is None or caught.value.rcvd.code == 1008
-    with connect(living.stream, proxy=None) as stream, pytest.raises(ConnectionClosed) as caught:
+    with connect(living.stream, proxy=None) as stream:
         stream.send("x" * 100_000)
-        while True:
-            stream.recv(5)
+        with pytest.raises(ConnectionClosed) as caught:
+            _drain(stream)
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code == 1009
     with living.client() as http:
@@ -234,6 +233,16 @@ def _gpus(value: int, indices: range) -> dict[str, list[object]]:
         "gpu_temp": [float(value) for _ in indices],
         "power_usage": [float(value) for _ in indices],
     }
+
+
+def _flood(stream: ClientConnection) -> None:
+    for _ in range(100_000):
+        stream.send("x" * 1000)
+
+
+def _drain(stream: ClientConnection) -> None:
+    while True:
+        stream.recv(5)
 
 
 def _refused(url: str) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-import threading
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pyarrow as pa
 import pytest
 
-from kymograph.server.limits import Limits
-from tests.server.conftest import GPUS, ROWS, gpu_rows
-from tests.server.running import Running, running
+from tests.server.conftest import GPUS, ROWS
+from tests.server.running import Running, eventually
 
 
 def ask(server: Running, sql: object, headers: dict[str, str] | None = None, **body: object) -> httpx.Response:
@@ -167,36 +171,53 @@ BOMBS = [
 ]
 
 
+CHILD = """
+import sys
+from kymograph.server.limits import Limits
+from tests.server.conftest import gpu_rows
+from tests.server.running import running
+limits = Limits(query_seconds=2.0, query_memory=64 * 2**20, queries=int(sys.argv[1]), waiting=int(sys.argv[2]))
+with running(prepare=gpu_rows, limits=limits) as server:
+    print(server.url, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def bombed(queries: int, waiting: int) -> Iterator[str]:
+    """The URL of a server in a process of its own, with small limits; it is killed, whatever it is still at."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", CHILD, str(queries), str(waiting)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as child:
+        try:
+            assert child.stdout is not None
+            yield child.stdout.readline().strip()
+        finally:
+            child.kill()
+
+
+def throw(url: str, queries: list[str]) -> list[httpx.Response]:
+    """The answers to queries sent all at once."""
+    with ThreadPoolExecutor(len(queries)) as threads:
+        ask = partial(httpx.post, f"{url}/api/sql", timeout=60, trust_env=False)
+        return list(threads.map(lambda sql: ask(json={"sql": sql}), queries))
+
+
 def test_bombs_end_in_time_and_memory_and_hold_nobody_up() -> None:
-    limits = Limits(query_seconds=2.0, query_memory=64 * 2**20)
-    with running(prepare=gpu_rows, limits=limits) as server:
-        answers: list[httpx.Response] = []
-        threads = [threading.Thread(target=lambda sql=sql: answers.append(ask(server, sql))) for sql in BOMBS]
+    with bombed(4, 32) as url, ThreadPoolExecutor(1) as thrower:
         began = time.monotonic()
-        for thread in threads:
-            thread.start()
+        thrown = thrower.submit(throw, url, BOMBS)
         # short calls have threads of their own
-        with server.client() as http:
-            for _ in range(5):
-                assert http.get("/api/health").status_code == 200
-        for thread in threads:
-            thread.join(60)
-        assert len(answers) == len(BOMBS)
+        for _ in range(5):
+            assert httpx.get(f"{url}/api/health", timeout=20, trust_env=False).status_code == 200
+        answers = thrown.result(60)
         assert {answer.status_code for answer in answers} <= {400, 404, 422}, [answer.text[:300] for answer in answers]
         assert time.monotonic() - began < 45
-        assert ask(server, "SELECT 1 AS one").json()["rows"] == [{"one": 1}]
+        assert eventually(lambda: throw(url, ["SELECT 1 AS one"])[0].json().get("rows") == [{"one": 1}], 30)
 
 
 def test_the_queue_of_queries_is_bounded() -> None:
-    limits = Limits(queries=1, waiting=1, query_seconds=1.0)
-    with running(prepare=gpu_rows, limits=limits) as server:
-        statuses: list[int] = []
-        threads = [
-            threading.Thread(target=lambda: statuses.append(ask(server, BOMBS[0]).status_code)) for _ in range(8)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
+    with bombed(1, 1) as url:
+        statuses = [answer.status_code for answer in throw(url, BOMBS[:1] * 8)]
         assert set(statuses) == {422, 503}
         assert statuses.count(503) >= 4

@@ -216,8 +216,8 @@ def test_odd_tables_and_values() -> None:
         assert [row["big"] for row in rows] == [2**64 - 1, 0, None]
         texts = list(csv.DictReader(io.StringIO(get(server, "export", format="csv", table="odd").text, newline="")))
         assert [row["label"] for row in texts] == ['a,"b"\n', "\u2028\U0001f600", ""]
-        for format in ("parquet", "arrow"):
-            assert get(server, "export", format=format, table="odd").status_code == 200
+        for kind in ("parquet", "arrow"):
+            assert get(server, "export", format=kind, table="odd").status_code == 200
 
 
 def test_before_anything_is_recorded() -> None:
@@ -241,11 +241,11 @@ def test_a_long_export_is_streamed_in_bounded_memory(tmp_path: object) -> None:
             )
 
     with running(str(tmp_path), prepare=fill) as server, server.client() as http:
-        for format, least in (("arrow", 10_000_000), ("csv", 50_000_000)):
+        for kind, least in (("arrow", 10_000_000), ("csv", 50_000_000)):
             size = 0
             before = pa.total_allocated_bytes()
             most = 0
-            with http.stream("GET", f"/api/telemetry/export?table=wide&format={format}") as answer:
+            with http.stream("GET", f"/api/telemetry/export?table=wide&format={kind}") as answer:
                 for piece in answer.iter_raw():
                     size += len(piece)
                     most = max(most, pa.total_allocated_bytes() - before)

@@ -131,6 +131,8 @@ class Guard:
     async def _fail(self, scope: Scope, receive: Receive, answer: _Answer, error: Exception) -> None:
         place = f"{scope['method']} {scope['path'][:200]}"
         if answer.status:
+            # what a route raises too late for an answer comes wrapped
+            error = error.__cause__ if isinstance(error.__cause__, KymographError) else error
             # half an answer must not look whole: returning before its end makes the server cut the connection
             log.error("%s broke off: %s", place, error, exc_info=None if _is_known(error) else error)
             return

@@ -21,10 +21,11 @@ from kymograph.server.limits import Limits
 
 
 class _Denied(logging.Filter):
-    """Drops the complaint about every WebSocket that was refused with an answer: anyone could fill the log with it."""
+    """Drops complaints about what is done on purpose: refusing a WebSocket with an answer (anyone could fill the log
+    with it) and cutting off an answer that broke, which the guard has logged."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.msg != "ASGI callable returned without completing handshake."
+        return not str(record.msg).startswith("ASGI callable returned without completing")
 
 
 class AddressInUse(StorageError):

@@ -44,6 +44,9 @@ class Pool:
         """
         if self._held >= self._room:
             raise Busy(f"{self._held} requests are waiting already", hint="try again in a second")
+        return await self._submit(call, *args, **kwargs)
+
+    async def _submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         self._held += 1
         future = self._executor.submit(call, *args, **kwargs)
         loop = asyncio.get_running_loop()
@@ -60,11 +63,11 @@ class Pool:
     async def iterate(self, items: Iterator[T]) -> AsyncIterator[T]:
         """The items, each made in a thread; no thread is held while the reader is slow.
 
-        Leaving early closes a generator in a thread, so that what it has open is let go of.
+        What has begun is not refused for want of room: it waits its turn. Leaving early closes a generator in a thread, so that what it has open is let go of.
         """
         try:
             while True:
-                item = await self.run(next, items, None)
+                item = await self._submit(next, items, None)
                 if item is None:
                     return
                 yield item
