@@ -20,7 +20,7 @@ from kymograph.model.schema import table_schema
 from kymograph.options import StoreOptions
 from tests.crash.script import SHORT, Operation, apply, difference, state
 from tests.crash.tidy import assert_tidy
-from tests.rows import batch_of, scanned
+from tests.rows import batch_of
 
 
 class Failing(Files):
@@ -42,8 +42,9 @@ class Failing(Files):
         self.left = -1
 
 
-@pytest.mark.parametrize("stays", [False, True], ids=["once", "until mended"])
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
+@pytest.mark.parametrize(
+    ("code", "stays"), [(errno.ENOSPC, True), (errno.EIO, False)], ids=["ENOSPC until mended", "EIO once"]
+)
 def test_refused_at_every_step(tmp_path: Path, code: int, stays: bool) -> None:
     k = 0
     while True:
@@ -52,7 +53,7 @@ def test_refused_at_every_step(tmp_path: Path, code: int, stays: bool) -> None:
         if not files.failed:
             break
         k += 1
-    assert k > 60
+    assert k > 40
 
 
 def run_refused(folder: Path, files: Failing, where: str) -> None:
@@ -64,16 +65,19 @@ def run_refused(folder: Path, files: Failing, where: str) -> None:
         engine = LocalEngine(folder, options, files=files)
     oracle = MemoryEngine()
     for operation in SHORT:
+        before = state(oracle)
+        apply(oracle, operation)
         refused = attempt(engine, operation)
         if refused is not None:
             assert files.failed, f"{where}: {refused}"
             assert isinstance(refused, DiskFull) == (files.code == errno.ENOSPC), f"{where}: {refused!r}"
-            # reading goes on while the disk is full; what failed has not happened
-            found, expected = state(engine), state(oracle)
-            assert found == expected, f"{where}, {operation}: {difference(expected, found)}"
+            # reading goes on while the disk is full; what failed has not happened, except that rows which were to go
+            # may have gone when what follows their going is refused
+            found = state(engine)
+            if operation[0] not in ("delete", "prune") or found != state(oracle):
+                assert found == before, f"{where}, {operation}: {difference(before, found)}"
             files.mend()
             apply(engine, operation)
-        apply(oracle, operation)
     expected = state(oracle)
     found = state(engine)
     assert found == expected, f"{where}: {difference(expected, found)}"
@@ -83,6 +87,12 @@ def run_refused(folder: Path, files: Failing, where: str) -> None:
     assert found == expected, f"{where}, opened again: {difference(expected, found)}"
     assert_tidy(folder, engine)
     engine.close()
+
+
+def numbers_in(engine: LocalEngine) -> int:
+    """How many rows there are, if they are numbered without a gap; else -1."""
+    numbers = np.sort(engine.scan("t", columns=["n"]).table()["n"].to_numpy())
+    return len(numbers) if np.array_equal(numbers, np.arange(len(numbers))) else -1
 
 
 def attempt(engine: LocalEngine, operation: Operation) -> StorageError | None:
@@ -113,11 +123,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     folder = small_disk / "store"
-    schema = table_schema("t", ["l"], {"n": "int64", "noise": "float64"}, partition="1h")
+    schema = table_schema("t", ["l"], {"n": "int64"} | {f"noise{i}": "float64" for i in range(16)}, partition="1h")
     engine = LocalEngine(folder, StoreOptions(sync="full", head_bytes=4 * 2**20))
     engine.create_table(schema)
     dice = np.random.default_rng(1)
-    rows = 20_000
+    rows = 5_000
     kept = 0
 
     def fill(batches: int) -> StorageError | None:
@@ -125,8 +135,8 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
         nonlocal kept
         for _ in range(batches):
             numbers = np.arange(kept, kept + rows)
-            noise = dice.random(rows)  # does not compress
-            batch = batch_of(schema, {"time": numbers * 1_000_000, "l": "a", "n": numbers, "noise": noise})
+            noise = {f"noise{i}": dice.random(rows) for i in range(16)}  # does not compress
+            batch = batch_of(schema, {"time": numbers * 1_000_000, "l": "a", "n": numbers, **noise})
             try:
                 engine.append("t", batch)
             except StorageError as refused:
@@ -138,12 +148,12 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     assert isinstance(refused, DiskFull), refused
     assert kept >= rows * 5
     for _ in range(3):
-        assert fill(100) is not None, "a full disk has taken two million rows"
-        assert [row[2] for row in scanned(engine, "t")] == list(range(kept))
+        assert fill(100) is not None, "a full disk has taken half a million rows"
+        assert numbers_in(engine) == kept
     assert len(engine.latest("t")) == 1
     engine.close()
     engine = LocalEngine(folder, StoreOptions(sync="full", head_bytes=4 * 2**20))  # opens on a full disk, too
-    assert [row[2] for row in scanned(engine, "t")] == list(range(kept))
+    assert numbers_in(engine) == kept
     subprocess.run(["mount", "-o", "remount,size=96m", str(small_disk)], check=True)
     deadline = time.monotonic() + 20
     while fill(1) is not None:
@@ -151,9 +161,9 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
         time.sleep(0.1)
     engine.seal()
     engine.compact()
-    assert [row[2] for row in scanned(engine, "t")] == list(range(kept))
+    assert numbers_in(engine) == kept
     engine.close()
     engine = LocalEngine(folder, StoreOptions())
-    assert [row[2] for row in scanned(engine, "t")] == list(range(kept))
+    assert numbers_in(engine) == kept
     assert_tidy(folder, engine)
     engine.close()

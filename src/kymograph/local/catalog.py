@@ -144,6 +144,8 @@ class Catalog:
         try:
             with storage_errors(self.path):
                 yield
+        except UnicodeDecodeError as problem:  # text that was never written, or a message that quotes it
+            raise Corrupt(f"{self.path} is damaged: {problem}", hint="run kymo check --repair") from problem
         except sqlite3.ProgrammingError as problem:
             raise StoreClosed(f"{self.path} has been closed") from problem
         except sqlite3.Error as problem:
