@@ -122,7 +122,8 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
     def _scan(self, columns: Sequence[str], exact: bool) -> Scan:
         wanted, selection = list(columns), self._need.selection
         if not exact:
-            needed = set(self._schema.names) if selection.columns is None else selection.columns
+            read = selection.columns
+            needed = set(self._schema.names) if read is None else read
             wanted += [name for name in self._schema.names if name in needed and name not in columns]
         try:
             # a scan of no column at all still has to count its rows

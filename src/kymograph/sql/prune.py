@@ -7,7 +7,7 @@ empty text is left alone, because the engine takes a missing label for "" and SQ
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -27,14 +27,22 @@ class Selection:
         labels: label and the values it may have; a row must satisfy every pair.
         start, end: [start, end) in µs; None is open.
         exact: every filter the scan was given is expressed by the above, so none is left to apply.
-        columns: what the filters read; None if unknown.
+        filters: the filters the scan was given, as datafusion expressions; None if unknown.
     """
 
     labels: tuple[tuple[str, frozenset[str | int]], ...] = ()
     start: int | None = None
     end: int | None = None
     exact: bool = False
-    columns: frozenset[str] | None = None
+    filters: tuple[Any, ...] | None = field(default=None, compare=False)
+
+    @property
+    def columns(self) -> frozenset[str] | None:
+        """What the filters read; None if that cannot be told."""
+        if self.filters is None:
+            return None
+        read = [_columns(part) for part in self.filters]
+        return None if None in read else frozenset[str]().union(*(names for names in read if names is not None))
 
     @property
     def bounds(self) -> tuple[int | None, int | None]:
@@ -161,26 +169,23 @@ def _selection(filters: list[Any], above: Any, labels: Labels) -> Selection:
     allowed: dict[str, frozenset[str | int]] = {}
     start: int | None = None
     end: int | None = None
-    exact = True
-    columns: set[str] | None = set()
     own = [part for expression in filters for part in _conjuncts(expression)]
-    more = list(_conjuncts(above)) if above is not None else []
-    for i, part in enumerate([*own, *more]):
-        if i < len(own) and columns is not None:
-            columns = columns | named if (named := _columns(part)) is not None else None
+    exact = True
+    for i, part in enumerate([*own, *(_conjuncts(above) if above is not None else ())]):
         variant = _variant(part)
-        bounds = _time_bounds(part, variant) if TIME in labels else None
+        compared = _compared(variant) if type(variant).__name__ == "BinaryExpr" else None
+        bounds = _time_bounds(compared) if compared and TIME in labels else None
         if bounds is not None:
             start = bounds[0] if start is None else start if bounds[0] is None else max(start, bounds[0])
             end = bounds[1] if end is None else end if bounds[1] is None else min(end, bounds[1])
             continue
-        pair = _label_values(part, variant, labels)
+        pair = _label_value(compared, labels) if compared else _label_values(variant, labels)
         if pair is not None:
             label, values = pair
             allowed[label] = allowed[label] & values if label in allowed else values
         elif i < len(own):
             exact = False
-    return Selection(tuple(sorted(allowed.items())), start, end, exact, None if columns is None else frozenset(columns))
+    return Selection(tuple(sorted(allowed.items())), start, end, exact, tuple(own))
 
 
 def _conjuncts(expression: Any) -> Iterator[Any]:
@@ -204,13 +209,10 @@ def _compared(variant: Any) -> tuple[str, str, Any] | None:
     return None
 
 
-def _time_bounds(_: Any, variant: Any) -> tuple[int | None, int | None] | None:
-    if type(variant).__name__ != "BinaryExpr":
+def _time_bounds(compared: tuple[str, str, Any]) -> tuple[int | None, int | None] | None:
+    column, operator, literal = compared
+    if column != TIME:
         return None
-    compared = _compared(variant)
-    if compared is None or compared[0] != TIME:
-        return None
-    _, operator, literal = compared
     value = literal.python_value()
     # the planner has cast the literal to the column's type; anything else is not ours to interpret
     if not pa.types.is_timestamp(value.type) or value.type.unit != "us" or not value.is_valid:
@@ -225,21 +227,26 @@ def _time_bounds(_: Any, variant: Any) -> tuple[int | None, int | None] | None:
     }.get(operator)
 
 
-def _label_values(expression: Any, variant: Any, labels: Labels) -> tuple[str, frozenset[str | int]] | None:
+def _label_value(compared: tuple[str, str, Any], labels: Labels) -> tuple[str, frozenset[str | int]] | None:
+    column, operator, literal = compared
+    if operator != "=" or column not in labels or column == TIME:
+        return None
+    value = _plain(literal)
+    return (column, frozenset((value,))) if value is not None else None
+
+
+def _label_values(variant: Any, labels: Labels) -> tuple[str, frozenset[str | int]] | None:
     kind = type(variant).__name__
     if kind == "InList":
         return _in_list(variant, labels)
     if kind != "BinaryExpr":
         return None
     if variant.op() == "OR":
-        left = _label_values(variant.left(), _variant(variant.left()), labels)
-        right = _label_values(variant.right(), _variant(variant.right()), labels) if left else None
+        left = _label_values(_variant(variant.left()), labels)
+        right = _label_values(_variant(variant.right()), labels) if left else None
         return (left[0], left[1] | right[1]) if left and right and left[0] == right[0] else None
     compared = _compared(variant)
-    if compared is None or compared[1] != "=" or compared[0] not in labels or compared[0] == TIME:
-        return None
-    value = _plain(compared[2])
-    return (compared[0], frozenset((value,))) if value is not None else None
+    return _label_value(compared, labels) if compared else None
 
 
 def _in_list(variant: Any, labels: Labels) -> tuple[str, frozenset[str | int]] | None:
@@ -295,11 +302,10 @@ def _union(several: list[Selection]) -> Selection:
     common = set(labels[0]).intersection(*labels[1:])
     starts = [s.start for s in several]
     ends = [s.end for s in several]
-    columns = [s.columns for s in several]
     return Selection(
         tuple((name, frozenset[str | int]().union(*(mine[name] for mine in labels))) for name in sorted(common)),
         None if None in starts else min(s for s in starts if s is not None),
         None if None in ends else max(e for e in ends if e is not None),
         False,
-        None if None in columns else frozenset[str]().union(*(c for c in columns if c is not None)),
+        tuple(part for selection in several for part in selection.filters or ()),
     )

@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,7 @@ def parse_width(value: str | int | dt.timedelta) -> Width:
     return width
 
 
+@lru_cache(maxsize=256)
 def _parse(text: str) -> Width:
     lowered = text.strip().lower()
     clock = _CLOCK.fullmatch(lowered)
