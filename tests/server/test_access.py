@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from kymograph.server.limits import Limits
 from kymograph.server.listener import is_loopback
@@ -138,6 +138,24 @@ def test_tokens_are_made_listed_and_revoked(closed: Running, known: dict[str, st
         assert http.delete(f"/api/tokens/{listed[0]['id']}").status_code == 404
         for body in ({"role": "root"}, {"role": "read", "name": "x" * 101}, {"role": "read", "extra": 1}, []):
             assert http.post("/api/tokens", json=body).status_code == 400
+
+
+def test_a_revoked_token_ends_its_stream() -> None:
+    with running(auth=True, limits=Limits(recheck_seconds=0.1)) as server:
+        engine = server.state.slot.get().engine
+        token = tokens.create(engine, "read")
+        with connect(server.stream, proxy=None, additional_headers=bearer(token)) as stream:
+            assert stream.recv(5)
+            tokens.revoke(engine, tokens.list(engine)[0]["id"])
+            with pytest.raises(ConnectionClosed) as caught:
+                while_open(stream)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1008
+
+
+def while_open(stream: ClientConnection) -> None:
+    while True:
+        stream.recv(10)
 
 
 def test_guessing_is_slowed_down() -> None:

@@ -161,6 +161,15 @@ def test_rows_are_limited(recorded: Running) -> None:
     assert len(ask(recorded, query + " LIMIT 10000").json()["rows"]) == 10_000
 
 
+def test_a_json_answer_is_limited_in_bytes_and_a_stream_is_not(recorded: Running) -> None:
+    """Sixty megabytes of text in 600 rows: too much to hold as one JSON text, fine as a stream."""
+    query = f"SELECT '{'x' * 99_000}' || gpu_uuid AS long FROM gpu_metrics LIMIT 600"
+    answer = ask(recorded, query)
+    assert answer.status_code == 422
+    assert "Arrow" in answer.json()["error"]["hint"]
+    assert len(ask(recorded, query, format="csv").content) > 59_000_000
+
+
 BOMBS = [
     "SELECT count(*) FROM gpu_metrics a, gpu_metrics b, gpu_metrics c, gpu_metrics d",
     "SELECT a.gpu_uuid || b.gpu_uuid, array_agg(a.time) FROM gpu_metrics a, gpu_metrics b, gpu_metrics c GROUP BY 1",

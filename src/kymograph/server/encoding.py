@@ -19,10 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from kymograph.errors import InvalidInput
+from kymograph.errors import InvalidInput, LimitExceeded
 from kymograph.model.time import isoformat
 
 _SLICE = 8192
+# text that becomes Python objects takes several times its size, so little of it does at one time
+_SLICE_BYTES = 4 * 2**20
+_JSON_BYTES = 32 * 2**20
 _ROW_GROUP = 65_536
 # years that four digits can say, µs
 _PLAIN_FROM, _PLAIN_TO = -62_135_596_800_000_000, 253_402_300_800_000_000
@@ -96,7 +99,16 @@ def plain(value: Any) -> Any:
 
 
 def rows(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
-    """The rows as JSON objects, times as ISO 8601 text. Of two columns of one name the last is seen."""
+    """The rows as JSON objects, times as ISO 8601 text. Of two columns of one name the last is seen.
+
+    Raises:
+        LimitExceeded: they are more than 32 MiB in Arrow; as Python objects that would be many times more.
+    """
+    if batch.nbytes > _JSON_BYTES:
+        raise LimitExceeded(
+            f"the answer is {batch.nbytes:,} bytes, too much for one JSON text",
+            hint="ask for CSV or Arrow, which are streamed, or for less",
+        )
     if isinstance(batch, pa.Table):
         return [row for part in batch.to_batches() for row in rows(part)]
     names = batch.schema.names
@@ -133,8 +145,10 @@ class _Spool:
 
 def _slices(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        for start in range(0, batch.num_rows, _SLICE):
-            yield batch.slice(start, _SLICE)
+        width = batch.nbytes // max(1, batch.num_rows) + 1
+        step = max(1, min(_SLICE, _SLICE_BYTES // width))
+        for start in range(0, batch.num_rows, step):
+            yield batch.slice(start, step)
 
 
 def _json_chunks(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:

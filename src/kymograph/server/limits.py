@@ -28,6 +28,7 @@ class Limits:
         stream_rows: result rows of a CSV or Arrow answer, which is streamed; beyond it 422 or, once
             streaming has begun, a cut-off connection.
         queries: SQL queries and exports at work at one time; `waiting` more may wait, others get 503.
+        recheck_seconds: how often the token behind an open WebSocket is looked at again.
         failures_per_minute: wrong tokens from one address before it gets 429.
     """
 
@@ -48,6 +49,7 @@ class Limits:
     stream_rows: int = 5_000_000
     queries: int = 4
     waiting: int = 32
+    recheck_seconds: float = 15.0
     failures_per_minute: int = 10
 
     def of_query(self, *, streamed: bool) -> QueryLimits:

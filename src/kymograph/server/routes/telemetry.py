@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Response, WebSocket, WebSocketDisconnect
 from fastapi import Path as PathParam
 from starlette.datastructures import QueryParams
 
-from kymograph.errors import InvalidInput, NotFound
+from kymograph.errors import InvalidInput, KymographError, NotFound
 from kymograph.model.time import HOUR, SECOND, to_micros
 from kymograph.options import parse_duration
 from kymograph.server import telemetry
@@ -147,15 +147,33 @@ def _watch_params(params: QueryParams) -> tuple[float, int | None]:
 
 async def _watch(state: ServerState, socket: WebSocket, slot: Slot) -> None:
     """Send frames until either side ends; whatever the client says is read and ignored, within bounds."""
-    listener = asyncio.create_task(_listen(socket, state.limits.messages_per_minute))
-    sender = asyncio.create_task(_send(socket, slot, state.limits.stall_seconds))
+    tasks = [
+        asyncio.create_task(_listen(socket, state.limits.messages_per_minute)),
+        asyncio.create_task(_send(socket, slot, state.limits.stall_seconds)),
+    ]
+    if state.gate.required:
+        tasks.append(asyncio.create_task(_recheck(state, socket)))
     try:
-        await asyncio.wait((listener, sender), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         state.hub.leave(slot)
-        for task in (listener, sender):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(listener, sender, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _recheck(state: ServerState, socket: WebSocket) -> None:
+    """End the stream once its token is revoked or its session over; a store that is away revokes nothing."""
+    headers = dict(socket.scope["headers"])
+    while True:
+        await asyncio.sleep(state.limits.recheck_seconds)
+        try:
+            good = await state.gate.has_session(socket.scope, headers, state.light)
+        except KymographError:
+            continue
+        if not good:
+            await socket.close(1008, "the token is not valid any more")
+            return
 
 
 async def _listen(socket: WebSocket, most: int) -> None:
