@@ -15,6 +15,7 @@ from kymograph.engine.interface import Bounded, Engine, Maintained
 from kymograph.errors import AlreadyExists, ReadOnly, StorageError, StoreLocked
 from kymograph.local.engine import LocalEngine
 from kymograph.model.matcher import Matcher
+from kymograph.model.schema import SAMPLES_SCHEMA
 from kymograph.model.time import DAY, HOUR
 from kymograph.options import StoreOptions
 from tests.contract.base import SIMPLE, Suite
@@ -138,6 +139,42 @@ class TestMaintenance(Local):
         left = scanned_values(engine)
         assert {row[0] for row in left} >= set(readable)
         self.put(engine, {("a", "x", 1): 3.0})
+        engine.close()
+
+    @pytest.mark.parametrize("harm", ["gone", "garbage", "half"])
+    def test_without_its_catalog_the_blocks_are_a_store(self, folder: Path, harm: str) -> None:
+        engine = self.open(folder)
+        self.create(engine)
+        self.create(engine, SAMPLES_SCHEMA)
+        for step in range(4):
+            self.put(engine, {("a", "x", step): float(step), ("b", None, 2): 2.0 + step, ("", "", step * DAY): 0.5})
+            engine.seal()
+        ids = engine.register_series("m", [{"h": "1"}, {"h": "2"}])
+        self.append(engine, "samples", {"time": [1, 1], "series_id": ids, "value": [0.5, 1.5]})
+        engine.seal()
+        engine.compact()
+        before = scanned(engine, "t"), ordered(rows_of(engine.latest("t"))), scanned(engine, "samples")
+        schemas, series = dict(engine.tables()), dict(engine.series())
+        engine.close()
+        catalog = folder / "catalog.db"
+        raw = catalog.read_bytes()
+        for path in folder.glob("catalog.db*"):
+            path.unlink()
+        if harm != "gone":
+            catalog.write_bytes(raw[: len(raw) // 2] if harm == "half" else bytes(len(raw)))
+        engine = self.open(folder)
+        assert any("rebuilt" in note for note in engine.check().notes)
+        assert not engine.check().damages
+        assert dict(engine.tables()) == schemas
+        assert dict(engine.series()) == series
+        assert (scanned(engine, "t"), ordered(rows_of(engine.latest("t"))), scanned(engine, "samples")) == before
+        assert engine.register_series("m", [{"h": "2"}]) == ids[1:]
+        new = engine.register_series("m", [{"h": "3"}])
+        assert new[0] not in ids
+        self.put(engine, {("a", "x", 1): 7.0})
+        engine.close()
+        engine = self.open(folder)
+        assert len(scanned(engine, "t")) == len(before[0])
         engine.close()
 
     def test_opened_again_everything_is_there(self, folder: Path) -> None:
