@@ -209,7 +209,7 @@ def bisect(times: Ints, low: Ints, high: Ints, bound: int | Ints) -> Ints:
 
 def gather(rows: SortedRows, selection: Selection, schema: TableSchema, columns: Sequence[str]) -> pa.RecordBatch:
     """The selected rows as a record batch of `columns`; shares memory where they are contiguous."""
-    arrow = schema.arrow
+    arrow, index = schema.arrow, rows.index
     place = selection.place
     take = None if isinstance(place, slice) else pa.array(place)
     arrays, fields = [], []
@@ -217,8 +217,8 @@ def gather(rows: SortedRows, selection: Selection, schema: TableSchema, columns:
         field = arrow.field(name)
         if name == TIME:
             array = pa.array(rows.times[place], pa.int64()).view(TIME_TYPE)
-        elif name in rows.index.codes:
-            array = rows.index.label_array(name, selection.series, selection.counts, field.type)
+        elif name in index.codes:
+            array = index.label_array(name, selection.series, selection.counts, field.type)
         else:
             column = rows.column(name, field.type)
             array = (

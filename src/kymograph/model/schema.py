@@ -98,7 +98,7 @@ class TableSchema:
             ]
         )
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         return (TIME, *self.labels, *(name for name, _ in self.fields))
 
