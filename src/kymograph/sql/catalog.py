@@ -77,25 +77,23 @@ class Catalog:
 
     def like(self, name: str) -> str:
         """A hint for an unknown table: the names near it, or some of those there are."""
-        tables = [*self._engine.tables(), SAMPLES, METRICS]
         schema, _, table = name.rpartition(".")
-        if schema.endswith(METRIC):
-            known = [f"{METRIC}.{n}" for n in self._series().names]
-        elif schema.endswith(LATEST):
-            known = [f"{LATEST}.{n}" for n in self._engine.tables()]
+        schema = schema.rpartition(".")[2]
+        if schema == METRIC:
+            known = self._series().names
+        elif schema == LATEST:
+            known = list(self._engine.tables())
         else:
-            known = tables
-        short = f"{METRIC}.{table}" if schema.endswith(METRIC) else name
+            schema, known = "", list({*self._engine.tables(), SAMPLES, METRICS})
         lowered = {k.lower(): k for k in known}
-        near = [lowered[k] for k in difflib.get_close_matches(short.lower(), lowered, 3, 0.6)]
-        shown = [k if k.replace(".", "_").isidentifier() and k.islower() else _quoted(k) for k in (near or known[:8])]
+        near = [lowered[k] for k in difflib.get_close_matches(table.lower(), lowered, 3, 0.6)]
+        shown = [(f"{schema}." if schema else "") + _quoted(k) for k in (near or sorted(known)[:8])]
         if not shown:
-            return "there are no tables yet"
+            return "there are none yet"
         return ("did you mean " if near else "there are ") + ", ".join(shown)
 
 
 def _quoted(name: str) -> str:
-    schema, dot, table = name.partition(".")
-    if dot and schema in (LATEST, METRIC):
-        return f'{schema}."{table}"'
-    return f'"{name}"'
+    """The name as a statement has to write it."""
+    plain = name.isascii() and name.isidentifier() and name.islower()
+    return name if plain else '"' + name.replace('"', '""') + '"'

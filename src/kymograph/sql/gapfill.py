@@ -9,6 +9,7 @@ without its ORDER BY and LIMIT. Its result is filled here and stands in the oute
 * time_bucket_gapfill, locf(x) and interpolate(x) are whole items of the SELECT list, each with an optional alias.
 * Every GROUP BY item is in the SELECT list: by position, by alias or column name, or written the same.
 * ORDER BY names output columns or positions.
+* In a WITH query or sub-select it reads tables, not the statement's other WITH queries; the main SELECT reads both.
 * The range is `start, finish` if given (half-open), else what WHERE says about `time`.
 
 Values of a bucket without rows are null. locf carries the last bucket's value onward, interpolate draws the line

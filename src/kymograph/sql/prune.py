@@ -85,9 +85,11 @@ def needs(plan: Any, labels_of: Callable[[Key], Labels], *, subqueries: bool) ->
     single: dict[Key, Need] = {}
     for scan, above, first in _scans(plan, None, None):
         key = _key(scan)
-        selection = _selection(scan.filters(), above, labels_of(key))
+        labels = labels_of(key)
+        selection = _selection(scan.filters(), above, labels)
         found.setdefault(key, []).append(selection)
-        single[key] = Need(selection, [name for _, name in scan.projection()], first)
+        # what else is called time may be null, or no time at all
+        single[key] = Need(selection, [name for _, name in scan.projection()], first if TIME in labels else None)
     hidden = _hidden(plan, found) if subqueries else frozenset[Key]()
     return {
         key: Need(Selection()) if key in hidden else single[key] if len(several) == 1 else Need(_union(several))
