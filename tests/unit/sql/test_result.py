@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 
 import pandas
 import polars
 import pyarrow as pa
 import pytest
 
+from kymograph.engine.interface import Scan
 from kymograph.engine.memory import MemoryEngine
-from kymograph.errors import Corrupt, QueryError
+from kymograph.errors import Corrupt, QueryError, StoreClosed
 from kymograph.model.batch import conform, to_table
 from kymograph.model.schema import table_schema
 from kymograph.sql.result import Result
@@ -98,6 +100,39 @@ def test_an_engine_error_arrives_as_it_is(engine: MemoryEngine, monkeypatch: pyt
     monkeypatch.setattr(engine, "scan", broken)
     with pytest.raises(Corrupt, match="block 7 is damaged"):
         SqlSession(engine).query("SELECT * FROM t")
+
+
+def test_an_engine_error_amid_the_rows_arrives_as_it_is(engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def part() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"v": pa.array([1], pa.int8())})
+        raise Corrupt("block 7 is damaged")
+
+    scan = Scan(pa.schema([("v", pa.int8())]), [part], 100_000)
+    monkeypatch.setattr(engine, "scan", lambda *_: scan)
+    with pytest.raises(Corrupt, match="block 7 is damaged"):
+        SqlSession(engine).query("SELECT sum(v) FROM t")
+
+
+def test_a_closed_engine_says_so(engine: MemoryEngine) -> None:
+    engine.close()
+    with pytest.raises(StoreClosed):
+        SqlSession(engine).query("SELECT * FROM t")
+
+
+def test_now_goes_on(engine: MemoryEngine) -> None:
+    session = SqlSession(engine)
+    (first,), (second,) = (session.query("SELECT now() AS t").rows() for _ in range(2))
+    assert first["t"] < second["t"] <= dt.datetime.now(dt.UTC)
+
+
+def test_a_schema_may_grow_between_queries(engine: MemoryEngine) -> None:
+    session = SqlSession(engine)
+    assert "w" not in session.query("SELECT * FROM t").schema.names
+    engine.alter_table(SCHEMA.extended([("w", pa.bool_())]))
+    assert session.query("SELECT w FROM t WHERE w IS NULL AND v = 1").rows() == [{"w": None}]
+    engine.drop_table("t")
+    with pytest.raises(QueryError, match="there is no table t"):
+        session.query("SELECT * FROM t")
 
 
 def test_unknown_column_names_the_near_one(engine: MemoryEngine) -> None:
