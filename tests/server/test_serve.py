@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,19 @@ def test_a_stop_loses_nothing_that_was_seen(tmp_path: Path, sign: int) -> None:
         assert seen <= set(stored)
         assert len(stored) == len(set(stored))
         assert "cpu_percent" in {metric["name"] for metric in store.metrics()}
+
+
+def test_a_query_under_way_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    endless = "SELECT count(*) FROM generate_series(1, 3000000) a, generate_series(1, 3000000) b"
+    with process(dir=str(tmp_path), simulate=1, sync="normal") as server, ThreadPoolExecutor(1) as asker:
+        asked = asker.submit(httpx.post, f"{server.url}/api/sql", json={"sql": endless}, timeout=60, trust_env=False)
+        with httpx.Client(base_url=server.url, trust_env=False) as http:
+            assert eventually(lambda: "kymograph_queries_held 1" in http.get("/metrics").text)
+        began = time.monotonic()
+        assert server.stop() == 0, server.said
+        assert time.monotonic() - began < 20
+        assert asked.exception(10) is not None or asked.result().status_code >= 400
+    kymograph.connect(tmp_path).close()
 
 
 def test_a_port_in_use_is_said_clearly(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from kymograph.errors import LimitExceeded
 
@@ -23,13 +27,17 @@ class Busy(LimitExceeded):
 class Pool:
     """Runs blocking calls in at most `threads` threads; at most `waiting` more wait for one.
 
-    Every method must be called from one event loop. A call whose caller has gone still runs to its end.
+    Every method but `close` must be called from one event loop. A call whose caller has gone still runs to its end.
+    The threads are daemons, so that a query under way does not hold up the end of the process for its whole timeout.
     """
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"kymograph-{name}")
+        self._name = name
+        self._most = threads
         self._room = threads + waiting
         self._held = 0
+        self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
 
     @property
     def held(self) -> int:
@@ -48,10 +56,30 @@ class Pool:
 
     async def _submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         self._held += 1
-        future = self._executor.submit(call, *args, **kwargs)
+        future = self._put(partial(call, *args, **kwargs))
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: self._release(loop))
         return await asyncio.wrap_future(future)
+
+    def _put(self, call: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        self._tasks.put((future, call))
+        if len(self._threads) < min(self._most, self._held):
+            thread = threading.Thread(target=self._work, name=f"kymograph-{self._name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return future
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            future, call = task
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as problem:
+                future.set_exception(problem)
+            del future, call, task  # a result may be large, and the next task far away
 
     def _release(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # the loop has closed: nobody counts any more
@@ -74,11 +102,15 @@ class Pool:
         finally:
             close = getattr(items, "close", None)
             if close is not None:
-                self._executor.submit(_quietly, close)
+                self._put(partial(_quietly, close))
 
-    def close(self) -> None:
-        """Take no more; wait for what runs."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+    def close(self, patience: float = 2.0) -> None:
+        """Take no more; wait so many seconds for what runs."""
+        for _ in self._threads:
+            self._tasks.put(None)
+        deadline = time.monotonic() + patience
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _quietly(close: Callable[[], None]) -> None:

@@ -197,7 +197,7 @@ let pause = 500;
 let silence = null;
 
 function state(name, text) {
-  find("state").dataset.state = name;
+  find("state").dataset.state = document.body.dataset.state = name;
   if (find("state-text").textContent !== text) find("state-text").textContent = text;
 }
 
