@@ -19,6 +19,7 @@ import pyarrow.dataset as pads
 from kymograph.engine.interface import Scan
 from kymograph.model.matcher import Matcher
 from kymograph.model.time import TIME, micros_of
+from kymograph.sql import worker
 from kymograph.sql.prune import Need, Selection
 
 Part = Callable[[], Iterator[pa.RecordBatch]]
@@ -190,13 +191,14 @@ class _Fragment:
     def _batches(self, number: int) -> Iterator[pa.RecordBatch]:
         names = self.projected_schema.names
         try:
-            parts = self._rounds.parts(number)
+            with worker.shielded():
+                parts = self._rounds.parts(number)
             while parts:
                 try:
                     part = parts.popleft()
                 except IndexError:  # a sibling was faster
                     return
-                for batch in part():
+                for batch in _undisturbed(part):
                     self._access.check()
                     if self._residual is not None:
                         batch = _filtered(batch, self._residual)
@@ -207,6 +209,18 @@ class _Fragment:
         except BaseException as problem:
             self._access.fail(problem)
             raise
+
+
+def _undisturbed(part: Part) -> Iterator[pa.RecordBatch]:
+    """The part's batches; the engine's own code is not interrupted while it makes one."""
+    with worker.shielded():
+        batches = part()
+    while True:
+        with worker.shielded():
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def _filtered(batch: pa.RecordBatch, residual: Any) -> pa.RecordBatch:

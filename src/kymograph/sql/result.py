@@ -86,19 +86,23 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    if batch.schema.equals(schema):
-        return batch
-    columns = []
-    for column, field in zip(batch.columns, schema, strict=True):
-        if column.type != field.type:
-            if pa.types.is_timestamp(column.type):
-                column = _floored(column)
-            elif pa.types.is_dictionary(column.type):
-                column = column.dictionary_decode()
-            if column.type != field.type:
-                column = column.cast(field.type)
-        columns.append(column)
+    columns = batch.columns
+    for i in _changing(batch.schema):
+        column, kind = columns[i], schema.field(i).type
+        if pa.types.is_timestamp(column.type):
+            column = _floored(column)
+        elif pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        columns[i] = column if column.type == kind else column.cast(kind)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+@lru_cache(maxsize=64)
+def _changing(schema: pa.Schema) -> tuple[int, ...]:
+    """Positions of the columns whose type a result does not keep."""
+    return tuple(
+        i for i, (old, new) in enumerate(zip(schema, _plain_schema(schema), strict=True)) if old.type != new.type
+    )
 
 
 def _floored(column: pa.Array) -> pa.Array:

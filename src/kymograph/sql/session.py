@@ -147,7 +147,12 @@ class _Run:
     def _collect(self, frame: Any) -> list[pa.RecordBatch]:
         batches: list[pa.RecordBatch] = []
         rows = size = 0
-        for batch in frame.execute_stream():
+        stream = iter(frame.execute_stream())
+        while True:
+            with worker.exposed():
+                batch = next(stream, None)
+            if batch is None:
+                return batches
             self.access.check()
             arrow = batch.to_pyarrow()
             rows += arrow.num_rows
@@ -160,7 +165,6 @@ class _Run:
                 )
             if arrow.num_rows:
                 batches.append(arrow)
-        return batches
 
 
 def _only_reading(tokens: Sequence[Token]) -> None:

@@ -1,8 +1,9 @@
 """Threads that queries run in, so that a caller waits exactly as long as its deadline and no longer.
 
 A query that outlives its deadline is left behind in its thread: an exception thrown into that thread makes DataFusion
-drop the plan at its next pause (usually at once; within one operator's batch at worst). The planner recurses, hence
-the deep stacks.
+drop the plan at its next pause (usually at once; within one operator's batch at worst). It is thrown only where the
+thread waits for DataFusion, never into an engine's own code, which may hold locks. The planner recurses, hence the deep
+stacks.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import ctypes
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -39,13 +41,20 @@ class _Task:
 
 
 class _Worker(threading.Thread):
-    """One thread. `current` and `abandoned` are read and written under `_lock` only."""
+    """One thread. All but `tasks` is read and written under `_lock` only.
+
+    Attributes:
+        current: what it works on.
+        abandoned: nobody waits for `current` any more; the thread ends with it.
+        exposed: `Abandoned` may be thrown into it now.
+    """
 
     def __init__(self) -> None:
         super().__init__(name="kymograph-sql", daemon=True)
         self.tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self.current: _Task | None = None
         self.abandoned = False
+        self.exposed = False
 
     def run(self) -> None:
         try:
@@ -65,7 +74,7 @@ class _Worker(threading.Thread):
                 return True  # taken just now: its task is on the way
         task.run()
         with _lock:
-            self.current = None
+            self.current, self.exposed = None, False
             if not self.abandoned:
                 _idle.append(self)
             return not self.abandoned
@@ -119,6 +128,41 @@ def run(work: Callable[[], T], timeout: float | None, abandon: Callable[[], None
 def _abandon(worker: _Worker, task: _Task, abandon: Callable[[], None]) -> None:
     abandon()
     with _lock:
-        if worker.current is task and worker.ident is not None:
-            worker.abandoned = True
+        if worker.current is not task:
+            return
+        worker.abandoned = True
+        if worker.exposed and worker.ident is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(Abandoned))
+
+
+@contextmanager
+def exposed() -> Iterator[None]:
+    """Inside, a caller that gives up stops this thread at once. Without effect outside a worker."""
+    yield from _exposing(True)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Inside, a caller that gives up stops this thread only at the end. Without effect outside a worker."""
+    yield from _exposing(False)
+
+
+def _exposing(wanted: bool) -> Iterator[None]:
+    worker = threading.current_thread()
+    if not isinstance(worker, _Worker):
+        yield
+        return
+    before = _expose(worker, wanted)
+    try:
+        yield
+    finally:
+        _expose(worker, before)
+
+
+def _expose(worker: _Worker, wanted: bool) -> bool:
+    with _lock:
+        before, worker.exposed = worker.exposed, wanted
+        late = wanted and worker.abandoned
+    if late:
+        raise Abandoned
+    return before

@@ -7,18 +7,24 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from kymograph.engine.interface import Scan
 from kymograph.engine.memory import MemoryEngine
 from kymograph.errors import KymographError, LimitExceeded, QueryError
+from kymograph.model.batch import conform, to_table
+from kymograph.model.schema import table_schema
 from kymograph.options import QueryLimits
 from kymograph.sql import worker
 from kymograph.sql.session import SqlSession
 
 ENDLESS = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"
 EXPLODING = (
-    "SELECT count(*) FROM generate_series(1, 20000) a, generate_series(1, 100000) b WHERE a.value + b.value = -1"
+    "SELECT count(*) FROM generate_series(1, 10000) a, generate_series(1, 100000) b WHERE a.value + b.value = -1"
 )
 
 
@@ -37,16 +43,9 @@ def test_timeout(session: SqlSession, text: str) -> None:
 
 
 def test_an_abandoned_query_stops(session: SqlSession) -> None:
-    before = {thread.ident for thread in threading.enumerate()}
     with pytest.raises(LimitExceeded):
         session.query(ENDLESS, limits=QueryLimits(timeout=0.2))
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        left = [t for t in threading.enumerate() if isinstance(t, worker._Worker) and t.abandoned]
-        if not left:
-            break
-        time.sleep(0.05)
-    assert not left, f"still running beside {len(before)} threads"
+    wait_for_abandoned()
 
 
 def test_rows(session: SqlSession) -> None:
@@ -154,14 +153,74 @@ def test_worker_abandons_on_its_deadline_only() -> None:
     abandoned = threading.Event()
 
     def spin() -> None:
-        while True:
-            time.sleep(0.001)
+        with worker.exposed():
+            while True:
+                time.sleep(0.001)
 
     with pytest.raises(TimeoutError):
         worker.run(spin, 0.05, abandoned.set)
     assert abandoned.is_set()
     for _ in range(50):
         assert worker.run(lambda: "next", 5, lambda: None) == "next"
+    wait_for_abandoned()
+
+
+def test_a_shielded_worker_stops_when_it_is_exposed_again() -> None:
+    steps: list[str] = []
+    late = threading.Event()
+
+    def work() -> None:
+        with worker.exposed():
+            with worker.shielded():
+                late.wait(10)
+                steps.append("shielded to its end")
+            steps.append("never")
+
+    with pytest.raises(TimeoutError):
+        worker.run(work, 0.05, lambda: None)
+    late.set()
+    wait_for_abandoned()
+    assert steps == ["shielded to its end"]
+
+
+class SlowEngine(MemoryEngine):
+    """Makes batches slowly, and counts how often it began to and how often it was let end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = self.ended = 0
+
+    def scan(self, *arguments: Any, **named: Any) -> Scan:
+        scan = super().scan(*arguments, **named)
+
+        def part() -> Iterator[pa.RecordBatch]:
+            for _ in range(1000):
+                self.begun += 1
+                for _ in range(20):
+                    time.sleep(0.001)
+                self.ended += 1
+                yield from scan.parts[0]()
+
+        return Scan(scan.schema, [part], 1000)
+
+
+def test_engine_code_is_never_interrupted() -> None:
+    engine = SlowEngine()
+    schema = table_schema("t", [], {"v": "int64"})
+    engine.create_table(schema)
+    engine.append("t", conform(to_table({"time": [1], "v": [2]}), schema))
+    for _ in range(5):
+        with pytest.raises(LimitExceeded):
+            SqlSession(engine).query("SELECT sum(v) FROM t", limits=QueryLimits(timeout=0.1))
+        wait_for_abandoned()
+    assert engine.begun == engine.ended > 5
+
+
+def wait_for_abandoned() -> None:
+    deadline = time.monotonic() + 20
+    while any(isinstance(t, worker._Worker) and t.abandoned for t in threading.enumerate()):
+        assert time.monotonic() < deadline, "an abandoned query is still running"
+        time.sleep(0.02)
 
 
 def test_queries_run_side_by_side(session: SqlSession) -> None:
