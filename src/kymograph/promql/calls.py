@@ -1,0 +1,281 @@
+"""Function calls: arguments in, and each function's rules about names, labels and annotations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kymograph.errors import QueryError
+from kymograph.promql import ast, histogram, labelling, rates
+from kymograph.promql.check import kind_of
+from kymograph.promql.frame import Frame, settled, single
+from kymograph.promql.functions import WINDOWED
+from kymograph.promql.instant import CALENDAR, ELEMENTWISE, calendar, rounded
+from kymograph.promql.labels import Labels, name_of, quoted, sort_key
+from kymograph.promql.overtime import OVER_TIME, quantiles, rollup_parts
+from kymograph.promql.ranges import over_range
+from kymograph.promql.result import number
+from kymograph.promql.source import Floats
+from kymograph.promql.windows import Windows
+
+if TYPE_CHECKING:
+    from kymograph.promql.evaluate import Evaluator, Value
+
+_RATES = {
+    name: getattr(rates, name)
+    for name in ("rate", "increase", "delta", "irate", "idelta", "deriv", "predict_linear", "changes", "resets")
+} | {"increase_pure": rates.increase_pure}
+_NAMED = frozenset(("last_over_time", "first_over_time"))
+_COUNTERS = ("_total", "_sum", "_count", "_bucket")
+_NATIVE = frozenset(f"histogram_{what}" for what in ("avg", "count", "sum", "stddev", "stdvar"))
+
+
+def call(evaluator: Evaluator, node: ast.Call) -> Value:
+    """The answer of a function call."""
+    name = node.function
+    if name in WINDOWED:
+        return _windowed(evaluator, node)
+    if name in _SCALARS:
+        return _scalar(evaluator, node)
+    if name in ELEMENTWISE:
+        frame = evaluator.vector(node.arguments[0])
+        return _named(node, Frame(frame.labels, ELEMENTWISE[name](frame.values), frame.present))
+    if name in CALENDAR:
+        frame = evaluator.vector(node.arguments[0]) if node.arguments else single(_now(evaluator))
+        return _named(node, Frame(frame.labels, calendar(name, frame.values), frame.present))
+    if name in _OTHERS:
+        return _OTHERS[name](evaluator, node)
+    if name in _NATIVE:
+        frame = evaluator.vector(node.arguments[0])
+        return Frame(frame.labels, frame.values, frame.present & False).pruned()
+    q = evaluator.scalar(node.arguments[0]) if name == "range_quantile" else None
+    return over_range(name, evaluator.vector(node.arguments[-1]), q)
+
+
+def _named(node: ast.Call, frame: Frame) -> Frame:
+    return frame if node.keep_names else frame.unnamed()
+
+
+def _now(evaluator: Evaluator) -> Floats:
+    return evaluator.grid.times / 1e6
+
+
+_SCALARS = frozenset(("pi", "time", "start", "end", "step", "now", "scalar"))
+
+
+def _scalar(evaluator: Evaluator, node: ast.Call) -> Floats:
+    grid = evaluator.grid
+    if node.function == "scalar":
+        frame = evaluator.vector(node.arguments[0])
+        one = frame.present.sum(axis=0) == 1
+        found: Floats = np.where(one, np.where(frame.present, frame.values, 0.0).sum(axis=0), np.nan)
+        return found
+    if node.function in ("time", "now"):
+        return _now(evaluator)
+    start, end = evaluator.bounds
+    constants = {"pi": np.pi, "start": start / 1e6, "end": end / 1e6, "step": grid.step / 1e6}
+    return np.full(grid.count, constants[node.function])
+
+
+def _windowed(evaluator: Evaluator, node: ast.Call) -> Frame:
+    name = node.function
+    place = next(i for i, one in enumerate(node.arguments) if kind_of(one) in ("matrix", "vector"))
+    windows = evaluator.windows(node.arguments[place])
+    evaluator.meter.room(len(windows.labels) * windows.grid.count)
+    if name == "absent_over_time":
+        some = (windows.count > 0).any(axis=0) if windows.labels else np.zeros(evaluator.grid.count, np.bool_)
+        labels = labelling.absent_labels(node.arguments[place])
+        return Frame([labels], np.ones((1, len(some))), ~some[None, :]).pruned()
+    if not windows.labels:
+        return Frame([], np.zeros((0, evaluator.grid.count)), np.zeros((0, evaluator.grid.count), np.bool_))
+    if name == "quantiles_over_time":
+        return _quantiles(evaluator, node, windows)
+    if name.startswith("rollup"):
+        return _rollup(evaluator, name, windows)
+    scalars = [evaluator.scalar(one) for i, one in enumerate(node.arguments) if i != place]
+    if name in ("double_exponential_smoothing", "holt_winters"):
+        frame = _smoothed(evaluator, node, windows, scalars)
+    elif name == "quantile_over_time":
+        evaluator.warn_quantile(scalars[0], node.arguments[0])
+        frame = _blocks(evaluator, windows, lambda block: quantiles(block, scalars[0]))
+    else:
+        function = _RATES.get(name) or OVER_TIME[name]
+        frame = _blocks(evaluator, windows, lambda block: function(block, *scalars))
+    if name in ("rate", "increase"):
+        _doubt_counters(evaluator, node, frame)
+    return frame if name in _NAMED or node.keep_names else frame.unnamed()
+
+
+def _blocks(evaluator: Evaluator, windows: Windows, function: object) -> Frame:
+    """A function of Windows, block by block; series without any result are left out."""
+    labels: list[Labels] = []
+    values, present = [], []
+    for block in windows.blocks():
+        evaluator.meter.room(0)
+        found = Frame(block.labels, *function(block)).pruned()  # type: ignore[operator]
+        labels += found.labels
+        values.append(found.values)
+        present.append(found.present)
+    if len(values) == 1:
+        return Frame(labels, values[0], present[0])
+    return Frame(labels, np.concatenate(values), np.concatenate(present))
+
+
+def _doubt_counters(evaluator: Evaluator, node: ast.Call, frame: Frame) -> None:
+    for name in dict.fromkeys(name_of(labels) for labels in frame.labels):
+        if name and not name.endswith(_COUNTERS):
+            evaluator.notes.inform(
+                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: " + quoted(name),
+                evaluator.where(node.arguments[0]),
+            )
+
+
+def _smoothed(evaluator: Evaluator, node: ast.Call, windows: Windows, scalars: list[Floats]) -> Frame:
+    smoothing, trend = float(scalars[0][0]), float(scalars[1][0])
+    for value, word, sign in ((smoothing, "smoothing", "sf"), (trend, "trend", "tf")):
+        if not 0 < value < 1:
+            raise QueryError(f"invalid {word} factor. Expected: 0 < {sign} < 1, got: {value:f}")
+    return _blocks(evaluator, windows, lambda block: rates.smoothed(block, smoothing, trend))
+
+
+def _spread(evaluator: Evaluator, parts: dict[str, Frame], label: str) -> Frame:
+    """Frames of the same series, told apart by a label."""
+    labels = [labelling.with_label(one, label, text) for text, frame in parts.items() for one in frame.labels]
+    values = np.concatenate([frame.values for frame in parts.values()])
+    present = np.concatenate([frame.present for frame in parts.values()])
+    return settled(labels, values, present).unnamed()
+
+
+def _quantiles(evaluator: Evaluator, node: ast.Call, windows: Windows) -> Frame:
+    label, *given = node.arguments[:-1]
+    parts: dict[str, Frame] = {}
+    for one in given:
+        q = evaluator.scalar(one)
+        parts[number(float(q[0]))] = _blocks(evaluator, windows, lambda block, q=q: quantiles(block, q))  # type: ignore[misc]
+    return _spread(evaluator, parts, evaluator.string(label))
+
+
+def _rollup(evaluator: Evaluator, name: str, windows: Windows) -> Frame:
+    parts = {
+        what: _blocks(evaluator, windows, lambda block, what=what: rollup_parts(block, name)[what])  # type: ignore[misc]
+        for what in ("min", "max", "avg")
+    }
+    return _spread(evaluator, parts, "rollup")
+
+
+def _timestamp(evaluator: Evaluator, node: ast.Call) -> Frame:
+    inner = ast.bare(node.arguments[0])
+    if isinstance(inner, ast.Selector):
+        frame, times = evaluator.instants(inner)
+    else:
+        frame = evaluator.vector(inner)
+        times = np.broadcast_to(_now(evaluator), frame.values.shape)
+    return _named(node, Frame(frame.labels, np.floor(times * 1e3) / 1e3, frame.present))
+
+
+def _absent(evaluator: Evaluator, node: ast.Call) -> Frame:
+    some = evaluator.vector(node.arguments[0]).present.any(axis=0)
+    return Frame([labelling.absent_labels(node.arguments[0])], np.ones((1, len(some))), ~some[None, :]).pruned()
+
+
+def _clamp(evaluator: Evaluator, node: ast.Call) -> Frame:
+    frame = evaluator.vector(node.arguments[0])
+    bounds = [evaluator.scalar(one) for one in node.arguments[1:]]
+    low = bounds[0] if node.function != "clamp_max" else np.array([-np.inf])
+    high = bounds[-1] if node.function != "clamp_min" else np.array([np.inf])
+    values = np.maximum(low, np.minimum(high, frame.values))
+    return _named(node, Frame(frame.labels, values, frame.present & ~(high < low))).pruned()
+
+
+def _round(evaluator: Evaluator, node: ast.Call) -> Frame:
+    frame = evaluator.vector(node.arguments[0])
+    to = evaluator.scalar(node.arguments[1]) if len(node.arguments) > 1 else 1.0
+    return _named(node, Frame(frame.labels, rounded(frame.values, to), frame.present))
+
+
+def _sort(evaluator: Evaluator, node: ast.Call) -> Frame:
+    frame = evaluator.vector(node.arguments[0])
+    if evaluator.grid.step:
+        evaluator.notes.warn(
+            "sort is ineffective for range queries since results are always ordered by labels", evaluator.where(node)
+        )
+        return frame
+    descending = node.function.endswith("_desc")
+    rows = range(len(frame.labels))
+    if node.function.startswith("sort_by_label"):
+        names = [evaluator.string(one) for one in node.arguments[1:]]
+        pairs = [dict(one) for one in frame.labels]
+
+        def key(row: int) -> object:
+            return [labelling.natural(pairs[row].get(name, "")) for name in names], sort_key(frame.labels[row])
+
+        return frame.rows(np.array(sorted(rows, key=key, reverse=descending), np.int64))  # type: ignore[arg-type]
+    # NaN goes to the end either way
+    order = np.argsort(-frame.values[:, 0] if descending else frame.values[:, 0], kind="stable")
+    return frame.rows(order)
+
+
+def _label_replace(evaluator: Evaluator, node: ast.Call) -> Frame:
+    frame = evaluator.vector(node.arguments[0])
+    return labelling.replaced(frame, *(evaluator.string(one) for one in node.arguments[1:]))
+
+
+def _label_join(evaluator: Evaluator, node: ast.Call) -> Frame:
+    frame = evaluator.vector(node.arguments[0])
+    target, separator, *origins = (evaluator.string(one) for one in node.arguments[1:])
+    return labelling.joined(frame, target, separator, origins)
+
+
+def _histogram(evaluator: Evaluator, node: ast.Call) -> Frame:
+    *given, last = node.arguments
+    parameters = [evaluator.scalar(one) for one in given]
+    frame = evaluator.vector(last)
+
+    def bad(labels: Labels, text: str) -> None:
+        evaluator.notes.warn(
+            f'bucket label "le" is missing or has a malformed value of {quoted(text)}'
+            + (f" for metric name {quoted(name_of(labels))}" if name_of(labels) else ""),
+            evaluator.where(last),
+        )
+
+    def forced(labels: Labels) -> None:
+        evaluator.notes.inform(
+            f"input to {node.function} needed to be fixed for monotonicity (see "
+            "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
+            + (f" for metric name {quoted(name_of(labels))}" if name_of(labels) else ""),
+            evaluator.where(last),
+        )
+
+    if node.function == "histogram_fraction":
+        low, high = parameters
+        found = histogram.reckoned(
+            frame, lambda b, c, t: histogram.fraction(b, c, low[t], high[t]), bad, lambda _: None, node.keep_names
+        )
+    else:
+        q = parameters[0]
+        if frame.labels:
+            evaluator.warn_quantile(q, given[0])
+        found = histogram.reckoned(
+            frame, lambda b, c, t: histogram.quantile(b, c, q[t]), bad, forced, node.keep_names
+        )
+    return found.pruned()
+
+
+_OTHERS = {
+    "absent": _absent,
+    "clamp": _clamp,
+    "clamp_max": _clamp,
+    "clamp_min": _clamp,
+    "histogram_fraction": _histogram,
+    "histogram_quantile": _histogram,
+    "label_join": _label_join,
+    "label_replace": _label_replace,
+    "round": _round,
+    "sort": _sort,
+    "sort_by_label": _sort,
+    "sort_by_label_desc": _sort,
+    "sort_desc": _sort,
+    "timestamp": _timestamp,
+    "vector": lambda evaluator, node: single(evaluator.scalar(node.arguments[0])),
+}

@@ -1,0 +1,212 @@
+"""The evaluator: walks the tree once, every node giving its answer for all steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kymograph.errors import QueryError
+from kymograph.promql import aggregate, ast, binary
+from kymograph.promql.ast import Node, When
+from kymograph.promql.frame import Frame, Grid, Notes, empty, single
+from kymograph.promql.labels import is_label_name, quoted
+from kymograph.promql.lexer import place
+from kymograph.promql.limits import Meter
+from kymograph.promql.result import number
+from kymograph.promql.source import Floats, SeriesSet, Source
+from kymograph.promql.windows import Windows, positions
+
+Value = Frame | Floats | str
+_SUBQUERY_STEP = 60_000_000
+
+
+class Evaluator:
+    """One query over one grid of steps; subqueries get an evaluator of their own.
+
+    Attributes:
+        grid: the steps.
+        bounds: first and last step of the query itself, for `@ start()` and `@ end()`, µs.
+        lookback: how long a sample stands for the present, µs.
+        implicit: the window of a function that was given none, µs.
+    """
+
+    def __init__(
+        self, source: Source, text: str, grid: Grid, meter: Meter, notes: Notes, lookback: int, implicit: int
+    ) -> None:
+        self._source, self._text = source, text
+        self.grid, self.meter, self.notes = grid, meter, notes
+        self.lookback, self.implicit = lookback, implicit
+        self.bounds = (grid.start, grid.end)
+
+    def where(self, node: Node) -> str:
+        return place(self._text, node.position)
+
+    def evaluate(self, node: Node) -> Value:
+        """The answer of any expression but a range vector.
+
+        Raises:
+            QueryError: what Prometheus refuses while it evaluates.
+            LimitExceeded: the meter has no room left.
+        """
+        self.meter.room(0)
+        node = ast.bare(node)
+        if isinstance(node, ast.Number):
+            return np.full(self.grid.count, node.value)
+        if isinstance(node, ast.String):
+            return node.value
+        if isinstance(node, ast.Selector):
+            return self.instants(node)[0]
+        if isinstance(node, ast.Unary):
+            value = self.evaluate(node.expression)
+            if node.operator == "+":
+                return value
+            if isinstance(value, Frame):
+                return Frame(value.labels, -value.values, value.present).unnamed()
+            assert isinstance(value, np.ndarray)
+            return -value
+        if isinstance(node, ast.Binary):
+            return self._binary(node)
+        if isinstance(node, ast.Aggregate):
+            return self._aggregate(node)
+        if isinstance(node, ast.Call):
+            from kymograph.promql.calls import call  # calls evaluates its arguments here again
+
+            return call(self, node)
+        raise QueryError("a range vector cannot stand here")
+
+    def vector(self, node: Node) -> Frame:
+        value = self.evaluate(node)
+        assert isinstance(value, Frame)
+        return value
+
+    def scalar(self, node: Node) -> Floats:
+        value = self.evaluate(node)
+        assert isinstance(value, np.ndarray)
+        return value
+
+    def string(self, node: Node) -> str:
+        value = self.evaluate(node)
+        assert isinstance(value, str)
+        return value
+
+    def _moved(self, when: When) -> Grid:
+        """Where a selector looks, for each step."""
+        if when.at is None:
+            return replace(self.grid, start=self.grid.start - when.offset)
+        at = self.bounds[when.at == "end"] if isinstance(when.at, str) else when.at
+        return Grid(at - when.offset, 0, self.grid.count)
+
+    def _series(self, node: ast.Selector, start: int, end: int) -> SeriesSet:
+        return self._source.load(self._source.select(node.matchers), start, end, self.meter)
+
+    def instants(self, node: ast.Selector) -> tuple[Frame, Floats]:
+        """The newest sample of each series within the look-back, and its time in seconds [S, T]."""
+        grid = self._moved(node.when)
+        series = self._series(node, grid.start - self.lookback, grid.end)
+        self.meter.room(len(series.labels) * grid.count)
+        if not len(series.times):
+            return empty(grid.count), np.zeros((0, grid.count))
+        newest = positions(series, grid) - 1
+        present = newest >= series.offsets[:-1, None]
+        newest = np.maximum(newest, 0)
+        times = series.times[newest]
+        present &= times > grid.times - self.lookback
+        if series.stale.any():
+            present &= ~series.stale[newest]
+        frame = Frame(series.labels, series.values[newest], present)
+        used = present.any(axis=1)
+        return (frame, times / 1e6) if used.all() else (frame.rows(np.flatnonzero(used)), times[used] / 1e6)
+
+    def windows(self, node: Node) -> Windows:
+        """The range vector of a selector or subquery; where there is neither, of the implicit window."""
+        node = ast.bare(node)
+        if isinstance(node, ast.Selector):
+            width = self.implicit if node.window is None else node.window
+            grid = self._moved(node.when)
+            series = self._series(node, grid.start - width, grid.end)
+            return Windows(series.without(series.stale), grid, width, self.grid.times)
+        if not isinstance(node, ast.Subquery):
+            node = ast.Subquery(node.position, node, self.implicit, self.grid.step or None)
+        grid = self._moved(node.when)
+        series = self._subquery(node, grid)
+        self.meter.room(len(series.labels) * grid.count)
+        return Windows(series, grid, node.window, self.grid.times)
+
+    def _subquery(self, node: ast.Subquery, grid: Grid) -> SeriesSet:
+        step = node.step or _SUBQUERY_STEP
+        # at multiples of the step, the first one after the window's open start
+        start = ((grid.start - node.window) // step + 1) * step
+        count = max(0, (grid.end - start) // step + 1)
+        self.meter.room(count)
+        inner = Evaluator(
+            self._source, self._text, Grid(start, step, count), self.meter, self.notes, self.lookback, self.implicit
+        )
+        inner.bounds = self.bounds
+        if not count:
+            return SeriesSet([], np.zeros(0, np.int64), np.zeros(0), np.zeros(1, np.int64))
+        return inner.vector(node.expression).pruned().series(inner.grid)
+
+    def _binary(self, node: ast.Binary) -> Value:
+        left, right = self.evaluate(node.left), self.evaluate(node.right)
+        assert not isinstance(left, str)
+        assert not isinstance(right, str)
+        if node.operator in ("and", "or", "unless", "if", "ifnot", "default"):
+            return binary.sets(node, left, right).pruned()
+        if isinstance(left, Frame) and isinstance(right, Frame):
+            return binary.vectors(node, left, right).pruned()
+        if isinstance(left, Frame):
+            assert isinstance(right, np.ndarray)
+            return binary.with_scalar(node, left, right, scalar_first=False).pruned()
+        if isinstance(right, Frame):
+            return binary.with_scalar(node, right, left, scalar_first=True).pruned()
+        return binary.scalars(node.operator, left, right)
+
+    def _aggregate(self, node: ast.Aggregate) -> Frame:
+        self._check_labels(node)
+        frame = self.vector(node.expression)
+        if node.operator == "count_values":
+            assert node.parameter is not None
+            return aggregate.count_values(frame, node, self.string(node.parameter))
+        if node.operator == "median":
+            node = replace(node, operator="quantile", parameter=ast.Number(node.position, 0.5))
+        if node.parameter is None:
+            return aggregate.simple(frame, node) if frame.labels else frame
+        parameter = self.scalar(node.parameter)
+        if not frame.labels:
+            return frame
+        if node.operator == "quantile":
+            self.warn_quantile(parameter, node.parameter)
+            return aggregate.quantile(frame, node, parameter)
+        if node.operator == "limit_ratio":
+            return self._limit_ratio(frame, parameter, node.parameter)
+        if node.operator == "limitk":
+            return aggregate.limited(frame, node, parameter).pruned()
+        return aggregate.ranks(frame, node, parameter).pruned()
+
+    def _check_labels(self, node: ast.Aggregate) -> None:
+        for name in node.labels:
+            if not is_label_name(name):
+                raise QueryError(f"invalid label name {quoted(name)}")
+
+    def _limit_ratio(self, frame: Frame, ratio: Floats, node: Node) -> Frame:
+        if np.isnan(ratio).any():
+            raise QueryError("Ratio value is NaN")
+        for value in np.unique(ratio[np.abs(ratio) > 1]):
+            capped = number(float(np.clip(value, -1, 1)))
+            self.notes.warn(
+                f"ratio value should be between -1 and 1, got {number(float(value))}, capping to {capped}",
+                self.where(node),
+            )
+        return aggregate.limited_ratio(frame, np.clip(ratio, -1, 1)).pruned()
+
+    def warn_quantile(self, q: Floats, node: Node) -> None:
+        for value in np.unique(q[~((q >= 0) & (q <= 1))]):
+            self.notes.warn(
+                f"quantile value should be between 0 and 1, got {number(float(value))}", self.where(node)
+            )
+
+
+def constant(values: Sequence[float]) -> Frame:
+    return single(np.asarray(values, np.float64))

@@ -1,0 +1,140 @@
+"""Quantiles and fractions of classic histograms: series that differ in the label `le` and count cumulatively.
+
+The formulas are Prometheus': linear within a bucket, the lowest bucket starting at 0 when its bound is positive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from kymograph.promql.frame import Frame, settled
+from kymograph.promql.labels import Labels, dropped, name_of, unnamed
+from kymograph.promql.source import Floats
+
+_TOLERANCE = 1e-12  # relative difference below which a count that falls is taken for rounding
+_LE = frozenset(("le",))
+Reckon = Callable[[Floats, Floats, Any], Floats]
+
+
+def bound_of(text: str) -> float | None:
+    """An upper bound as Go's ParseFloat reads it, or None."""
+    if text.strip() != text or "_" in text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def reckoned(
+    frame: Frame,
+    reckon: Reckon,
+    bad: Callable[[Labels, str], None],
+    forced: Callable[[Labels], None],
+    keep_names: bool = False,
+) -> Frame:
+    """Apply a function of (bounds [B], counts [B, T'], steps [T']) to each histogram of a frame.
+
+    `bad` is told of series without a usable `le`, `forced` of histograms whose counts had to be made monotonic.
+    """
+    groups: dict[Labels, list[tuple[float, int]]] = {}
+    for row, labels in enumerate(frame.labels):
+        text = dict(labels).get("le", "")
+        bound = bound_of(text)
+        if bound is None:
+            if frame.present[row].any():
+                bad(labels, text)
+            continue
+        groups.setdefault(dropped(labels, _LE), []).append((bound, row))
+    count = frame.values.shape[1]
+    values, present = np.full((len(groups), count), np.nan), np.zeros((len(groups), count), np.bool_)
+    for place, (labels, buckets) in enumerate(groups.items()):
+        buckets.sort()
+        rows = np.array([row for _, row in buckets])
+        bounds = np.array([bound for bound, _ in buckets])
+        for there, steps in _patterns(frame.present[rows]):
+            present[place, steps] = True
+            uppers, counts = _merged(bounds[there], frame.values[rows[there]][:, steps])
+            if np.isposinf(uppers[-1]):
+                if _monotonic(counts):
+                    forced(labels)
+                values[place, steps] = reckon(uppers, counts, steps)
+    names = list(groups) if keep_names else [unnamed(labels) for labels in groups]
+    return settled(names, values, present)
+
+
+def _patterns(present: Any) -> Iterator[tuple[Any, Any]]:
+    """Which buckets are there, and the steps at which it is exactly these."""
+    if present.all():
+        yield slice(None), np.arange(present.shape[1])
+        return
+    kinds, which = np.unique(present, axis=1, return_inverse=True)
+    for number in range(kinds.shape[1]):
+        if kinds[:, number].any():
+            yield np.flatnonzero(kinds[:, number]), np.flatnonzero(which.ravel() == number)
+
+
+def _merged(bounds: Floats, counts: Floats) -> tuple[Floats, Floats]:
+    """Buckets of the same bound added up; a copy."""
+    firsts = np.flatnonzero(np.append(True, bounds[1:] != bounds[:-1]))
+    return bounds[firsts], np.add.reduceat(counts, firsts, axis=0)
+
+
+def _monotonic(counts: Floats) -> bool:
+    """Make cumulative counts [B, T] never fall, in place; whether any fell by more than rounding."""
+    forced = False
+    before = counts[0]
+    for row in range(1, len(counts)):
+        now = counts[row]
+        near = np.abs(now - before) < _TOLERANCE * (np.abs(now) + np.abs(before))
+        fell = (now < before) & ~near
+        forced |= bool(fell.any())
+        counts[row] = before = np.where(near | fell, before, now)
+    return forced
+
+
+def quantile(bounds: Floats, counts: Floats, q: Floats) -> Floats:
+    """The q-quantile [T] of cumulative counts [B, T] with ascending upper bounds, the last +Inf."""
+    size, steps = len(bounds), np.arange(counts.shape[1])
+    total = counts[-1]
+    rank = q * total
+    if size < 2:
+        found = np.full(len(steps), np.nan)
+    else:
+        place = np.minimum((counts[:-1] < rank).sum(axis=0), size - 1)
+        inner = np.minimum(place, size - 2)
+        below = np.where(inner > 0, counts[np.maximum(inner - 1, 0), steps], 0.0)
+        start = np.where(inner > 0, bounds[np.maximum(inner - 1, 0)], 0.0)
+        end = bounds[inner]
+        found = start + (end - start) * ((rank - below) / (counts[inner, steps] - below))
+        found = np.where((inner == 0) & (end <= 0), end, found)
+        found = np.where(place == size - 1, bounds[-2], found)
+        found = np.where((total == 0) | np.isnan(total), np.nan, found)
+    found = np.where(np.isnan(q), np.nan, np.where(q < 0, -np.inf, np.where(q > 1, np.inf, found)))
+    return np.asarray(found, np.float64)
+
+
+def fraction(bounds: Floats, counts: Floats, lower: Floats, upper: Floats) -> Floats:
+    """The share [T] of observations between two values."""
+    total = counts[-1]
+    low, high = _rank(bounds, counts, lower), _rank(bounds, counts, upper)
+    found = np.where(lower >= upper, 0.0, (high - low) / total)
+    return np.asarray(np.where((total == 0) | np.isnan(lower) | np.isnan(upper), np.nan, found), np.float64)
+
+
+def _rank(bounds: Floats, counts: Floats, value: Floats) -> Floats:
+    """How many observations are at most `value`, linear within a bucket."""
+    steps = np.arange(counts.shape[1])
+    starts = np.concatenate([[0.0 if bounds[0] > 0 else -np.inf], bounds[:-1]])
+    place = np.minimum(np.searchsorted(bounds, value, side="right"), len(bounds) - 1)
+    below = np.where(place > 0, counts[np.maximum(place - 1, 0), steps], 0.0)
+    start, end = starts[place], bounds[place]
+    inside = below + (counts[place, steps] - below) * (value - start) / (end - start)
+    inside = np.where(value <= start, below, inside)
+    found = np.where(np.isposinf(end) & (value < np.inf), below, inside)
+    # an interval that is open below has no line to follow
+    found = np.where(np.isneginf(start) & (value > start), below, found)
+    return np.asarray(np.where(np.isposinf(value), counts[-1], found), np.float64)

@@ -1,0 +1,115 @@
+"""Label sets as tuples of pairs, and what names, matchers and regexes mean for them.
+
+The metric name, where there is one, is the first pair; the others follow sorted by name. Empty values are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kymograph.promql.ast import LabelMatcher
+
+Labels = tuple[tuple[str, str], ...]
+NAME = "__name__"
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def labels_of(pairs: Mapping[str, str]) -> Labels:
+    """A label set from a mapping; `__name__` and all."""
+    name = pairs.get(NAME)
+    rest = sorted((key, value) for key, value in pairs.items() if value and key != NAME)
+    return ((NAME, name), *rest) if name else tuple(rest)
+
+
+def unnamed(labels: Labels) -> Labels:
+    return labels[1:] if labels and labels[0][0] == NAME else labels
+
+
+def name_of(labels: Labels) -> str:
+    return labels[0][1] if labels and labels[0][0] == NAME else ""
+
+
+def kept(labels: Labels, names: frozenset[str]) -> Labels:
+    return tuple([pair for pair in labels if pair[0] in names])
+
+
+def dropped(labels: Labels, names: frozenset[str]) -> Labels:
+    return tuple([pair for pair in labels if pair[0] not in names])
+
+
+def sort_key(labels: Labels) -> Any:
+    """Prometheus' order of label sets: pairs sorted by name, compared one by one."""
+    return labels if not labels or labels[0][0] != NAME or labels[-1][0] > NAME else sorted(labels)
+
+
+def shown(labels: Labels) -> str:
+    """As Prometheus prints a label set in its messages."""
+    pairs = [f"{key if _PLAIN.fullmatch(key) else quoted(key)}={quoted(value)}" for key, value in sorted(labels)]
+    return "{" + ", ".join(pairs) + "}"
+
+
+_PLAIN = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+def quoted(text: str) -> str:
+    """Go's %q for what occurs in labels: bytes that are no UTF-8 as \\x.."""
+    plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return '"' + re.sub("[\udc80-\udcff]", lambda m: f"\\x{ord(m[0]) - 0xDC00:02x}", plain) + '"'
+
+
+def is_label_name(text: str) -> bool:
+    """Any UTF-8 text that is not empty, as Prometheus 3 has it."""
+    return bool(text) and not any(0xD800 <= ord(c) < 0xE000 for c in text)
+
+
+def anchored(pattern: str) -> str:
+    return f"^(?s:{pattern})$"
+
+
+@lru_cache(maxsize=512)
+def _problem(pattern: str) -> str:
+    try:
+        pc.match_substring_regex(pa.array([""]), anchored(pattern))
+    except (pa.ArrowInvalid, UnicodeEncodeError) as problem:
+        return str(problem).removeprefix("Invalid regular expression: ") + f": `{pattern}`"
+    return ""
+
+
+def bad_regex(matcher: LabelMatcher) -> str:
+    """What is wrong with the matcher's regex, or ""."""
+    return _problem(matcher.value) if matcher.operator in ("=~", "!~") else ""
+
+
+def regex_mask(values: Sequence[str] | pa.Array, pattern: str) -> Bools:
+    """Which of the texts match the whole pattern; RE2, as Prometheus."""
+    array = values if isinstance(values, pa.Array) else pa.array(values, pa.string())
+    found: Bools = pc.match_substring_regex(array, anchored(pattern)).to_numpy(zero_copy_only=False)
+    return found.astype(np.bool_)
+
+
+def matcher_mask(matcher: LabelMatcher, values: pa.Array) -> Bools:
+    """Which of the label values satisfy the matcher."""
+    if matcher.operator in ("=~", "!~"):
+        found = regex_mask(values, matcher.value)
+        return found if matcher.operator == "=~" else ~found
+    equal: Bools = pc.equal(values, matcher.value).to_numpy(zero_copy_only=False).astype(np.bool_)
+    return equal if matcher.operator == "=" else ~equal
+
+
+def matches_empty(matcher: LabelMatcher) -> bool:
+    return bool(matcher_mask(matcher, pa.array([""], pa.string()))[0])
+
+
+def unique(labels: Iterable[Labels]) -> dict[Labels, int]:
+    """Number of each distinct label set, in order of appearance."""
+    found: dict[Labels, int] = {}
+    for one in labels:
+        found.setdefault(one, len(found))
+    return found

@@ -1,0 +1,145 @@
+"""Text of a query to tokens: names, numbers, durations, strings and signs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from kymograph.errors import QueryError
+
+_UNITS = {"ms": 10**3, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6}
+_UNITS |= {"d": 86_400 * 10**6, "w": 7 * 86_400 * 10**6, "y": 365 * 86_400 * 10**6}
+_SCALES = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SCALES |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+_TOKEN = re.compile(
+    r"""(?P<space>(?:\s+|\#[^\n]*)+)
+    |(?P<duration>(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdwy]))+(?![0-9A-Za-z_.]))
+    |(?P<number>(?:0[xX][0-9a-fA-F_]+|(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?)
+        (?P<scale>[KMGT]i?)?(?![0-9A-Za-z_.]))
+    |(?P<name>[A-Za-z_:][A-Za-z0-9_:]*)
+    |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`[^`]*`)
+    |(?P<sign>==|!=|<=|>=|=~|!~|[-+*/%^<>=(){}\[\],:@])""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([abfnrtv\\'\"]))|\\")
+_SIMPLE = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34}
+
+TokenKind = Literal["name", "number", "duration", "string", "sign", "end"]
+
+
+class ParseError(QueryError):
+    """The query cannot be parsed, or its types do not fit. Raised before anything is read.
+
+    Attributes:
+        position: characters from the start of the query.
+    """
+
+    def __init__(self, message: str, text: str, position: int) -> None:
+        super().__init__(f"{place(text, position)}: parse error: {message}")
+        self.position = position
+
+
+def place(text: str, position: int) -> str:
+    """`line:column` of a position, both from 1."""
+    line = text.count("\n", 0, position)
+    return f"{line + 1}:{position - (text.rfind(chr(10), 0, position) + 1) + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Attributes: text is the unescaped value of a string; value is the number, or the µs of a duration."""
+
+    kind: TokenKind
+    text: str
+    position: int
+    value: float = 0.0
+
+
+def tokens(text: str) -> list[Token]:
+    """All tokens, the last of kind "end".
+
+    Raises:
+        ParseError: a character, number or string that is none.
+    """
+    found: list[Token] = []
+    at = brackets = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if brackets and text[at] == ":":  # in [5m:1m] it is no part of a name
+            found.append(Token("sign", ":", at))
+            at += 1
+            continue
+        if match is None:
+            raise ParseError(_problem(text, at), text, at)
+        if match.lastgroup != "space":
+            found.append(_token(match, text, at))
+            if match.group() in "[]":
+                brackets = max(0, brackets + (1 if match.group() == "[" else -1))
+        at = match.end()
+    found.append(Token("end", "", len(text)))
+    return found
+
+
+def _problem(text: str, at: int) -> str:
+    if text[at] in "\"'`":
+        return "unterminated quoted string" if text[at] != "`" else "unterminated raw string"
+    if text[at].isdigit() or text[at] == ".":
+        word = re.match(r"[0-9A-Za-z_.]+", text[at:])
+        return f'bad number or duration syntax: "{word.group() if word else text[at]}"'
+    return f"unexpected character: {text[at]!r}"
+
+
+def _token(match: re.Match[str], text: str, at: int) -> Token:
+    raw = match.group()
+    if match["duration"] is not None:
+        return Token("duration", raw, at, _duration(raw, text, at))
+    if match["number"] is not None:
+        return Token("number", raw, at, _number(raw, match["scale"] or "", text, at))
+    if match["string"] is not None:
+        return Token("string", _unquoted(raw, text, at), at)
+    if match["name"] is not None:
+        return Token("name", raw, at)
+    return Token("sign", raw, at)
+
+
+def _duration(raw: str, text: str, at: int) -> float:
+    micros = 0
+    for whole, part, unit in re.findall(r"([0-9]+)(?:\.([0-9]+))?(ms|[smhdwy])", raw):
+        micros += int(whole) * _UNITS[unit] + int(part or 0) * _UNITS[unit] // 10 ** len(part)
+    if micros >= 2**62:
+        raise ParseError("duration out of range", text, at)
+    return micros
+
+
+def _number(raw: str, scale: str, text: str, at: int) -> float:
+    digits = raw.removesuffix(scale)
+    try:
+        number = float(int(digits, 16)) if digits[:2] in ("0x", "0X") else float(digits)
+    except (ValueError, OverflowError):
+        raise ParseError(f'bad number or duration syntax: "{raw}"', text, at) from None
+    return number * _SCALES.get(scale, 1)
+
+
+def _unquoted(raw: str, text: str, at: int) -> str:
+    if raw[0] == "`":
+        return raw[1:-1]
+    if "\\" not in raw:
+        return raw[1:-1]
+
+    def byte(match: re.Match[str]) -> str:
+        hexadecimal, octal, short, long, simple = match.groups()
+        if simple:
+            return chr(_SIMPLE[simple])
+        if short or long:
+            code = int(short or long, 16)
+            if code < 0x110000 and not 0xD800 <= code < 0xE000:
+                return chr(code).encode().decode("latin-1")
+        elif hexadecimal or (octal and int(octal, 8) < 256):
+            return chr(int(hexadecimal, 16) if hexadecimal else int(octal, 8))
+        raise ParseError("unknown escape sequence in a string", text, at + match.start())
+
+    # as bytes one by one, for \xc3\xa9 is é; what is no UTF-8 stays visible as lone surrogates
+    plain = raw[1:-1].encode().decode("latin-1")
+    return _ESCAPE.sub(byte, plain).encode("latin-1").decode("utf-8", "surrogateescape")

@@ -1,0 +1,51 @@
+"""What one query may use, and the meter that says when it is too much."""
+
+from __future__ import annotations
+
+import time as clock
+from dataclasses import dataclass
+
+from kymograph.errors import LimitExceeded
+
+
+@dataclass(frozen=True)
+class PromLimits:
+    """Attributes: series selected by one selector, samples read and computed in all, seconds of wall time."""
+
+    series: int = 50_000
+    samples: int = 50_000_000
+    seconds: float = 60.0
+
+
+class Meter:
+    """Counts what a query uses. Times are measured at every node of the query and every block of work."""
+
+    def __init__(self, limits: PromLimits) -> None:
+        self._limits = limits
+        self._deadline = clock.monotonic() + limits.seconds
+        self.samples = 0
+
+    def series(self, count: int) -> None:
+        if count > self._limits.series:
+            raise LimitExceeded(
+                f"the query selects {count:,} series, the limit is {self._limits.series:,}",
+                hint="add label matchers",
+            )
+
+    def spend(self, samples: int) -> None:
+        """Samples read from storage."""
+        self.samples += samples
+        self.room(0)
+
+    def room(self, samples: int) -> None:
+        """Fail before a result of this many samples is made, or when the time is up."""
+        if self.samples + samples > self._limits.samples:
+            raise LimitExceeded(
+                f"the query needs {self.samples + samples:,} samples, the limit is {self._limits.samples:,}",
+                hint="ask for fewer series, a shorter range or a longer step",
+            )
+        if clock.monotonic() > self._deadline:
+            raise LimitExceeded(
+                f"the query took longer than {self._limits.seconds:g} s",
+                hint="ask for fewer series, a shorter range or a longer step",
+            )

@@ -1,0 +1,211 @@
+"""Statistics over windows: `*_over_time` and MetricsQL's relatives.
+
+Every function takes Windows (and scalars [T]) and gives values and presence, both [S, T].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kymograph.promql.labels import Bools
+from kymograph.promql.rates import Answer
+from kymograph.promql.source import Floats
+from kymograph.promql.windows import Windows
+
+
+def _there(windows: Windows) -> Bools:
+    found: Bools = windows.count >= 1
+    return found
+
+
+def sums(windows: Windows) -> Answer:
+    return windows.sums(windows.values)[0], _there(windows)
+
+
+def means(windows: Windows) -> Answer:
+    total, wide = windows.sums(windows.values)
+    # a sum beyond float64 still has a mean within it
+    mean = np.where(np.isfinite(total), total / windows.count, (wide / windows.count).astype(np.float64))
+    return mean, _there(windows)
+
+
+def counts(windows: Windows) -> Answer:
+    return windows.count.astype(np.float64), _there(windows)
+
+
+def per_window(windows: Windows, reckon: Callable[[Floats, Bools], Floats], least: int = 1) -> Floats:
+    """A function of padded values [R, M] and their mask, applied to every window of at least so many samples."""
+    found = np.zeros(windows.lo.size)
+    for part, places, inside in windows.padded(least):
+        found[part] = reckon(windows.values[places], inside)
+    return found.reshape(windows.lo.shape)
+
+
+def variance(values: Floats, inside: Bools) -> Floats:
+    """Population variance of each row; the first value is taken off first, so that equal values give 0 exactly."""
+    count = inside.sum(axis=1)
+    shifted = np.where(inside, values - values[:, :1], 0.0)
+    mean = shifted.sum(axis=1) / count
+    apart = np.where(inside, shifted - mean[:, None], 0.0)
+    found: Floats = (apart * apart).sum(axis=1) / count
+    # an infinite value is no distance from itself, but its variance is not 0
+    return np.where(np.isinf(values[:, 0]), np.nan, found)
+
+
+def quantile(values: Floats, inside: Bools, q: Any) -> Floats:
+    """The q-quantile of each row, linear between neighbours, NaN counting as the smallest value."""
+    ranked = np.sort(np.where(inside, values, np.nan), axis=1)
+    count = inside.sum(axis=1)
+    blank = (np.isnan(values) & inside).sum(axis=1)
+    rank = np.clip(np.nan_to_num(q), 0.0, 1.0) * (count - 1)
+    low = np.floor(rank).astype(np.int64)
+    high = np.minimum(low + 1, count - 1)
+    weight = rank - low
+    rows = np.arange(len(values))
+    below, above = (np.where(i < blank, np.nan, ranked[rows, np.maximum(i - blank, 0)]) for i in (low, high))
+    found = below * (1 - weight) + above * weight
+    found = np.where(np.isnan(q), np.nan, np.where(q < 0, -np.inf, np.where(q > 1, np.inf, found)))
+    return np.asarray(found, np.float64)
+
+
+def quantiles(windows: Windows, q: Floats) -> Answer:
+    found = np.zeros(windows.lo.size)
+    for part, places, inside in windows.padded():
+        found[part] = quantile(windows.values[places], inside, q[part % len(q)])
+    return found.reshape(windows.lo.shape), _there(windows)
+
+
+def _apart_from_median(values: Floats, inside: Bools) -> Floats:
+    middle = quantile(values, inside, 0.5)
+    return quantile(np.abs(values - middle[:, None]), inside, 0.5)
+
+
+def _first_place(values: Floats, inside: Bools, last: bool, largest: bool) -> Any:
+    sign = 1.0 if largest else -1.0
+    worth = np.where(inside, np.where(np.isnan(values), -np.inf, sign * values), -np.inf)
+    best = worth.max(axis=1)[:, None]
+    hit = inside & (worth == best)
+    return (hit.shape[1] - 1 - hit[:, ::-1].argmax(axis=1)) if last else hit.argmax(axis=1)
+
+
+def when(windows: Windows, *, largest: bool, last: bool) -> Answer:
+    """Seconds of the first or last sample with the largest or smallest value."""
+    found = np.zeros(windows.lo.size)
+    for part, places, inside in windows.padded():
+        column = _first_place(windows.values[places], inside, last, largest)
+        found[part] = windows.times[places[np.arange(len(part)), column]] / 1e6
+    return found.reshape(windows.lo.shape), _there(windows)
+
+
+def _at_first(windows: Windows) -> Answer:
+    return windows.at(windows.times, windows.lo) / 1e6, _there(windows)
+
+
+def _at_last(windows: Windows) -> Answer:
+    return windows.at(windows.times, windows.hi - 1) / 1e6, _there(windows)
+
+
+def share(windows: Windows, bound: Floats, *, above: bool, of_all: bool) -> Answer:
+    found = np.zeros(windows.lo.size)
+    for part, places, inside in windows.padded():
+        values, limit = windows.values[places], bound[part % len(bound)][:, None]
+        hits = ((values > limit if above else values <= limit) & inside).sum(axis=1)
+        found[part] = hits / inside.sum(axis=1) if of_all else hits
+    return found.reshape(windows.lo.shape), _there(windows)
+
+
+def integral(windows: Windows) -> Answer:
+    """MetricsQL `integrate`: each value times the seconds until the next one, the last until the window's end."""
+    areas = np.zeros(len(windows.values))
+    areas[1:] = windows.values[:-1] * (np.diff(windows.times) / 1e6)
+    rest = windows.last * (windows.ends - windows.at(windows.times, windows.hi - 1)) / 1e6
+    return windows.steps_of(areas).sums(areas)[0] + rest, _there(windows)
+
+
+def _lag(windows: Windows) -> Answer:
+    return (windows.steps - windows.at(windows.times, windows.hi - 1)) / 1e6, _there(windows)
+
+
+def _lifetime(windows: Windows) -> Answer:
+    span = windows.at(windows.times, windows.hi - 1) - windows.at(windows.times, windows.lo)
+    return span / 1e6, _there(windows)
+
+
+def _interval(windows: Windows) -> Answer:
+    return _lifetime(windows)[0] / (windows.count - 1), windows.count >= 2
+
+
+def _distinct(values: Floats, inside: Bools) -> Floats:
+    ranked = np.sort(np.where(inside, values, values[:, :1]), axis=1)
+    return 1.0 + (np.diff(ranked, axis=1) > 0).sum(axis=1)
+
+
+def _mode(values: Floats, inside: Bools) -> Floats:
+    ranked = np.sort(np.where(inside, values, np.nan), axis=1)
+    best, run, longest = ranked[:, 0].copy(), np.ones(len(values)), np.ones(len(values))
+    for column in range(1, ranked.shape[1]):
+        run = np.where(ranked[:, column] == ranked[:, column - 1], run + 1, 1)
+        more = run > longest
+        best, longest = np.where(more, ranked[:, column], best), np.where(more, run, longest)
+    return best
+
+
+def _geometric(values: Floats, inside: Bools) -> Floats:
+    product: Floats = np.prod(np.where(inside, values, 1.0), axis=1)
+    return product ** (1 / inside.sum(axis=1))
+
+
+OVER_TIME: dict[str, Callable[..., Answer]] = {
+    "sum_over_time": sums,
+    "avg_over_time": means,
+    "count_over_time": counts,
+    "min_over_time": lambda w: (w.lowest(), _there(w)),
+    "max_over_time": lambda w: (w.highest(), _there(w)),
+    "first_over_time": lambda w: (w.first, _there(w)),
+    "last_over_time": lambda w: (w.last, _there(w)),
+    "present_over_time": lambda w: (np.ones(w.lo.shape), _there(w)),
+    "stddev_over_time": lambda w: (np.sqrt(per_window(w, variance)), _there(w)),
+    "stdvar_over_time": lambda w: (per_window(w, variance), _there(w)),
+    "mad_over_time": lambda w: (per_window(w, _apart_from_median), _there(w)),
+    "median_over_time": lambda w: quantiles(w, np.array([0.5])),
+    "ts_of_max_over_time": lambda w: when(w, largest=True, last=True),
+    "ts_of_min_over_time": lambda w: when(w, largest=False, last=True),
+    "ts_of_first_over_time": _at_first,
+    "ts_of_last_over_time": _at_last,
+    "tmax_over_time": lambda w: when(w, largest=True, last=False),
+    "tmin_over_time": lambda w: when(w, largest=False, last=False),
+    "tfirst_over_time": _at_first,
+    "tlast_over_time": _at_last,
+    "share_le_over_time": lambda w, bound: share(w, bound, above=False, of_all=True),
+    "share_gt_over_time": lambda w, bound: share(w, bound, above=True, of_all=True),
+    "count_le_over_time": lambda w, bound: share(w, bound, above=False, of_all=False),
+    "count_gt_over_time": lambda w, bound: share(w, bound, above=True, of_all=False),
+    "sum2_over_time": lambda w: (w.sums(w.values * w.values)[0], _there(w)),
+    "range_over_time": lambda w: (w.highest() - w.lowest(), _there(w)),
+    "geomean_over_time": lambda w: (per_window(w, _geometric), _there(w)),
+    "mode_over_time": lambda w: (per_window(w, _mode), _there(w)),
+    "distinct_over_time": lambda w: (per_window(w, _distinct), _there(w)),
+    "integrate": integral,
+    "lag": _lag,
+    "lifetime": _lifetime,
+    "scrape_interval": _interval,
+}
+
+
+def rollup_parts(windows: Windows, function: str) -> dict[str, Answer]:
+    """MetricsQL `rollup*`: min, max and avg over the window of the values, or of their steps from sample to sample."""
+    if function == "rollup":
+        return {name: OVER_TIME[f"{name}_over_time"](windows) for name in ("min", "max", "avg")}
+    values, times = windows.values, windows.times
+    steps = np.zeros(len(values))
+    steps[1:] = np.diff(values)
+    if function in ("rollup_rate", "rollup_increase"):
+        steps[1:] = np.where(steps[1:] < 0, values[1:], steps[1:])
+    if function == "rollup_rate":
+        steps[1:] = steps[1:] / (np.diff(times) / 1e6)
+    inner = windows.steps_of(steps)
+    return {name: OVER_TIME[f"{name}_over_time"](inner) for name in ("min", "max", "avg")}
+

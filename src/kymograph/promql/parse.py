@@ -1,0 +1,367 @@
+"""Tokens to the tree of a query, by precedence climbing; `WITH` templates are expanded on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NoReturn, cast
+
+from kymograph.promql import ast
+from kymograph.promql.ast import LabelMatcher, Matching, Node, When
+from kymograph.promql.check import check
+from kymograph.promql.functions import AGGREGATORS, COMPARISONS, FUNCTIONS, PRECEDENCE, SETS
+from kymograph.promql.lexer import ParseError, Token, tokens
+
+_UNARY = 8  # looser than ^, tighter than *
+_DEPTH = 120
+_GROUPS = {"group_left": "many-to-one", "group_right": "one-to-many"}
+
+
+@dataclass(frozen=True)
+class _Template:
+    parameters: tuple[str, ...]
+    start: int  # index of the first token of its body
+    scope: Mapping[str, _Template | Node]
+
+
+def parse(text: str) -> Node:
+    """The tree of a query, its types checked.
+
+    Raises:
+        ParseError: with the position, in Prometheus' words where it has some.
+    """
+    parser = _Parser(text)
+    node = parser.expression(0)
+    if parser.ahead.kind != "end":
+        parser.fail(f"unexpected {_shown(parser.ahead)}")
+    check(node, text)
+    return node
+
+
+def parse_selector(text: str) -> ast.Selector:
+    """A bare instant selector such as `up{job="x"}`, as `match[]` takes it."""
+    node = ast.bare(parse(text))
+    if not isinstance(node, ast.Selector) or node.window is not None or node.when != When():
+        raise ParseError("expected a series selector", text, node.position)
+    return node
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._tokens = tokens(text)
+        self._at = 0
+        self._scope: Mapping[str, _Template | Node] = {}
+        self._depth = 0
+
+    @property
+    def ahead(self) -> Token:
+        return self._tokens[self._at]
+
+    def fail(self, message: str, token: Token | None = None) -> NoReturn:
+        raise ParseError(message, self.text, (token or self.ahead).position)
+
+    def _next(self) -> Token:
+        token = self.ahead
+        self._at += token.kind != "end"
+        return token
+
+    def _is(self, sign: str) -> bool:
+        return self.ahead.kind == "sign" and self.ahead.text == sign
+
+    def _takes(self, sign: str) -> bool:
+        if self._is(sign):
+            self._at += 1
+            return True
+        return False
+
+    def _expect(self, sign: str, where: str) -> None:
+        if not self._takes(sign):
+            self.fail(f"unexpected {_shown(self.ahead)} in {where}, expected {sign!r}")
+
+    def _word(self) -> str:
+        return self.ahead.text.lower() if self.ahead.kind == "name" else ""
+
+    def expression(self, least: int) -> Node:
+        self._depth += 1
+        if self._depth > _DEPTH:
+            self.fail("expressions are nested too deeply")
+        left = self._unary()
+        while True:
+            token = self.ahead
+            operator = token.text.lower() if token.kind in ("name", "sign") else ""
+            strength = PRECEDENCE.get(operator, 0)
+            if not strength or strength < least:
+                break
+            self._next()
+            returns_bool, matching = self._modifiers(operator, token)
+            right = self.expression(strength if operator == "^" else strength + 1)
+            keep = self._keeps()
+            left = ast.Binary(left.position, operator, left, right, returns_bool, matching, keep)
+        self._depth -= 1
+        return left
+
+    def _unary(self) -> Node:
+        token = self.ahead
+        if token.kind == "sign" and token.text in "+-":
+            self._next()
+            return ast.Unary(token.position, token.text, self.expression(_UNARY))
+        return self._suffixes(self._primary())
+
+    def _keeps(self) -> bool:
+        if self._word() == "keep_metric_names":
+            self._next()
+            return True
+        return False
+
+    def _modifiers(self, operator: str, token: Token) -> tuple[bool, Matching]:
+        returns_bool = False
+        if self._word() == "bool":
+            self._next()
+            if operator not in COMPARISONS:
+                self.fail("bool modifier can only be used on comparison operators", token)
+            returns_bool = True
+        matching = Matching("many-to-many" if operator in SETS else "one-to-one")
+        if self._word() in ("on", "ignoring"):
+            on = self._next().text.lower() == "on"
+            matching = replace(matching, on=on, labels=self._labels(), given=True)
+            if self._word() in _GROUPS:
+                group = self._next()
+                if operator in SETS:
+                    self.fail(f'no grouping allowed for "{operator}" operation', group)
+                include = self._labels() if self._is("(") else ()
+                card = cast(ast.Card, _GROUPS[group.text.lower()])
+                both = [label for label in include if on and label in matching.labels]
+                if both:
+                    self.fail(f'label "{both[0]}" must not occur in ON and GROUP clause at once', group)
+                matching = replace(matching, card=card, include=include)
+        return returns_bool, self._fills(operator, matching)
+
+    def _fills(self, operator: str, matching: Matching) -> Matching:
+        while self._word() in ("fill", "fill_left", "fill_right") and self._tokens[self._at + 1].text == "(":
+            word = self._next()
+            if operator in SETS:
+                self.fail("filling in missing series not allowed for set operators", word)
+            self._expect("(", "fill")
+            value = self._signed("fill")
+            self._expect(")", "fill")
+            if word.text.lower() != "fill_right":
+                matching = replace(matching, fill_left=value)
+            if word.text.lower() != "fill_left":
+                matching = replace(matching, fill_right=value)
+        return matching
+
+    def _signed(self, where: str) -> float:
+        sign = -1.0 if self._is("-") else 1.0
+        if self._is("-") or self._is("+"):
+            self._next()
+        token = self._next()
+        if token.kind == "number":
+            return sign * token.value
+        if token.kind == "duration":
+            return sign * token.value / 1e6
+        if token.text.lower() in ("inf", "nan"):
+            return sign * float(token.text)
+        self.fail(f"unexpected {_shown(token)} in {where}, expected number", token)
+
+    def _labels(self) -> tuple[str, ...]:
+        self._expect("(", "grouping opts")
+        found = []
+        while not self._takes(")"):
+            token = self._next()
+            if token.kind not in ("name", "string") or not token.text:
+                self.fail(f"unexpected {_shown(token)} in grouping opts, expected label", token)
+            found.append(token.text)
+            if not self._is(")"):
+                self._expect(",", "grouping opts")
+        return tuple(found)
+
+    def _primary(self) -> Node:
+        token = self._next()
+        if token.kind == "number":
+            return ast.Number(token.position, token.value)
+        if token.kind == "duration":
+            return ast.Number(token.position, token.value / 1e6)
+        if token.kind == "string":
+            return ast.String(token.position, token.text)
+        if token.kind == "sign" and token.text == "(":
+            inner = self.expression(0)
+            self._expect(")", "parenthesised expression")
+            return ast.Paren(token.position, inner)
+        if token.kind == "sign" and token.text == "{":
+            return self._selector(token, None)
+        if token.kind == "name":
+            return self._named(token)
+        self.fail("no expression found in input" if len(self._tokens) == 1 else f"unexpected {_shown(token)}", token)
+
+    def _named(self, token: Token) -> Node:
+        word = token.text.lower()
+        if token.text in self._scope:
+            return self._expanded(token, self._scope[token.text])
+        if word in ("inf", "nan") and not self._is("{"):
+            return ast.Number(token.position, float(word))
+        if word == "with" and self._is("("):
+            return self._with()
+        if word in AGGREGATORS and (self._is("(") or self._word() in ("by", "without")):
+            return self._aggregate(token, word)
+        if self._is("("):
+            if token.text not in FUNCTIONS:
+                self.fail(f'unknown function with name "{token.text}"', token)
+            return ast.Call(token.position, token.text, self._arguments("function call"), self._keeps())
+        return self._selector(token, token.text)
+
+    def _arguments(self, where: str) -> tuple[Node, ...]:
+        self._expect("(", where)
+        found = []
+        while not self._takes(")"):
+            found.append(self.expression(0))
+            if not self._is(")"):
+                self._expect(",", where)
+        return tuple(found)
+
+    def _aggregate(self, token: Token, operator: str) -> Node:
+        labels, without, grouped = (), False, False
+        if self._word() in ("by", "without"):
+            grouped, without, labels = True, self._next().text.lower() == "without", self._labels()
+        arguments = self._arguments("aggregation")
+        if not grouped and self._word() in ("by", "without"):
+            without, labels = self._next().text.lower() == "without", self._labels()
+        wanted = 2 if AGGREGATORS[operator] else 1
+        if len(arguments) != wanted:
+            self.fail(
+                f"wrong number of arguments for aggregate expression provided, expected {wanted}, got {len(arguments)}",
+                token,
+            )
+        parameter = arguments[0] if wanted == 2 else None
+        return ast.Aggregate(token.position, operator, arguments[-1], parameter, labels, without)
+
+    def _selector(self, token: Token, name: str | None) -> Node:
+        matchers = [] if name is None else [LabelMatcher("__name__", "=", name)]
+        if name is None or self._takes("{"):
+            while not self._takes("}"):
+                matchers += self._matcher()
+                if not self._is("}"):
+                    self._expect(",", "label matching")
+        names = [m.value for m in matchers if m.name == "__name__" and m.operator == "="]
+        if len(names) > 1 and (name is not None or len(set(names)) > 1):
+            self.fail(f'metric name must not be set twice: "{names[0]}" or "{names[1]}"', token)
+        return ast.Selector(token.position, tuple(matchers))
+
+    def _matcher(self) -> list[LabelMatcher]:
+        token = self._next()
+        if token.kind not in ("name", "string"):
+            self.fail(f'unexpected {_shown(token)} in label matching, expected identifier or "}}"', token)
+        operator = self._next()
+        if operator.kind == "sign" and operator.text in ("=", "!=", "=~", "!~"):
+            value = self._next()
+            if value.kind != "string":
+                self.fail(f"unexpected {_shown(value)} in label matching, expected string", value)
+            return [LabelMatcher(token.text, cast(ast.Operator, operator.text), value.text)]
+        self._at -= operator.kind != "end"
+        if token.kind == "string":
+            return [LabelMatcher("__name__", "=", token.text)]
+        template = self._scope.get(token.text)
+        if template is not None:  # WITH (common = {job="x"}) metric{common}
+            node = ast.bare(self._expanded(token, template))
+            if isinstance(node, ast.Selector) and not node.name and node.window is None:
+                return list(node.matchers)
+        self.fail(f"unexpected {_shown(operator)} in label matching, expected label matching operator", operator)
+
+    def _suffixes(self, node: Node) -> Node:
+        while True:
+            if self._is("["):
+                node = self._window(node)
+            elif self._word() == "offset":
+                token = self._next()
+                offset = round(self._signed("offset") * 1e6)
+                node = self._placed(node, token, "offset", offset=offset)
+            elif self._is("@"):
+                token = self._next()
+                node = self._placed(node, token, "@", at=self._instant())
+            else:
+                return node
+
+    def _instant(self) -> int | str:
+        if self._word() in ("start", "end"):
+            word = self._next().text.lower()
+            self._expect("(", "@ modifier")
+            self._expect(")", "@ modifier")
+            return word
+        token = self.ahead
+        value = self._signed("@")
+        if not abs(value) < 9.2e12:
+            self.fail(f"timestamp out of bounds for @ modifier: {value:f}", token)
+        return round(value * 1e3) * 1000
+
+    def _placed(self, node: Node, token: Token, what: str, **change: int | str) -> Node:
+        if not isinstance(node, (ast.Selector, ast.Subquery)):
+            self.fail(
+                f"{what} modifier must be preceded by an instant vector selector or range vector selector or a "
+                "subquery",
+                token,
+            )
+        if (what == "offset" and node.when.offset) or (what == "@" and node.when.at is not None):
+            self.fail(f"{what} may not be set multiple times", token)
+        return replace(node, when=replace(node.when, **change))  # type: ignore[arg-type]
+
+    def _window(self, node: Node) -> Node:
+        bracket = self._next()
+        window = self._length("range")
+        if self._takes(":"):
+            step = None if self._is("]") else self._length("subquery")
+            self._expect("]", "subquery")
+            return ast.Subquery(node.position, node, window, step)
+        self._expect("]", "subquery or range")
+        if not isinstance(node, ast.Selector) or node.window is not None:
+            self.fail("ranges only allowed for vector selectors", bracket)
+        if node.when != When():
+            self.fail("no offset or @ modifiers allowed before range", bracket)
+        return replace(node, window=window)
+
+    def _length(self, where: str) -> int:
+        token = self._next()
+        if token.kind not in ("duration", "number"):
+            self.fail(f"unexpected {_shown(token)} in {where}, expected duration", token)
+        micros = token.value if token.kind == "duration" else token.value * 1e6
+        if not 0 < micros < 2**62:
+            self.fail("duration must be greater than 0" if micros <= 0 else "duration out of range", token)
+        return round(micros)
+
+    def _with(self) -> Node:
+        outer = self._scope
+        self._expect("(", "WITH")
+        while not self._takes(")"):
+            name = self._next()
+            if name.kind != "name":
+                self.fail(f"unexpected {_shown(name)} in WITH, expected identifier", name)
+            parameters = self._labels() if self._is("(") else ()
+            self._expect("=", "WITH")
+            template = _Template(parameters, self._at, self._scope)
+            # read once to find its end; what it means is only known where it is used
+            self._scope = {**self._scope, **{p: ast.Number(name.position, 0.0) for p in parameters}}
+            self.expression(0)
+            self._scope = {**template.scope, name.text: template}
+            if not self._is(")"):
+                self._expect(",", "WITH")
+        node = self.expression(0)
+        self._scope = outer
+        return node
+
+    def _expanded(self, token: Token, found: _Template | Node) -> Node:
+        if isinstance(found, Node):
+            return found
+        arguments = self._arguments(f"template {token.text}") if found.parameters else ()
+        if len(arguments) != len(found.parameters):
+            self.fail(f"template {token.text} takes {len(found.parameters)} arguments, got {len(arguments)}", token)
+        back, scope = self._at, self._scope
+        self._at, self._scope = found.start, {**found.scope, **dict(zip(found.parameters, arguments, strict=True))}
+        body = self.expression(0)
+        self._at, self._scope = back, scope
+        return ast.Paren(token.position, body) if isinstance(body, (ast.Binary, ast.Unary)) else body
+
+
+def _shown(token: Token) -> str:
+    if token.kind == "end":
+        return "end of input"
+    kind = {"name": "identifier", "sign": "character"}.get(token.kind, token.kind)
+    return f'{kind} "{token.text}"'

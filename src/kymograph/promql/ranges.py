@@ -1,0 +1,107 @@
+"""MetricsQL functions over all steps of a result: `range_*` (one number for all steps) and `running_*` (up to each)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kymograph.promql.frame import Frame
+from kymograph.promql.index import Ints
+from kymograph.promql.labels import Bools
+from kymograph.promql.overtime import quantile, variance
+from kymograph.promql.source import Floats
+
+
+def _held(present: Bools, *, ahead: bool = False) -> Ints:
+    """For each cell the nearest present step at or before it (`ahead`: at or after), -1 where there is none."""
+    size = present.shape[1]
+    if ahead:
+        found = _held(present[:, ::-1])[:, ::-1]
+        return np.where(found < 0, -1, size - 1 - found)
+    nearest: Ints = np.maximum.accumulate(np.where(present, np.arange(size), -1), axis=1)
+    return nearest
+
+
+def _taken(frame: Frame, places: Ints) -> Floats:
+    found: Floats = np.take_along_axis(frame.values, np.maximum(places, 0), axis=1)
+    return found
+
+
+def _nans(frame: Frame) -> Floats:
+    return np.where(frame.present, frame.values, np.nan)
+
+
+def _count(frame: Frame) -> Any:
+    return frame.present.sum(axis=1)
+
+
+def _quantile(frame: Frame, q: Any) -> Floats:
+    # absent cells repeat some value and are masked out
+    return quantile(np.where(frame.present, frame.values, 0.0), frame.present, q)
+
+
+def _variance(frame: Frame) -> Floats:
+    first = _taken(frame, _held(frame.present, ahead=True)[:, :1])
+    return variance(np.where(frame.present, frame.values, first), frame.present)
+
+
+_RANGE: dict[str, Callable[[Frame], Any]] = {
+    "range_avg": lambda f: np.where(f.present, f.values, 0.0).sum(axis=1) / _count(f),
+    "range_sum": lambda f: np.where(f.present, f.values, 0.0).sum(axis=1),
+    "range_min": lambda f: np.fmin.reduce(_nans(f), axis=1),
+    "range_max": lambda f: np.fmax.reduce(_nans(f), axis=1),
+    "range_first": lambda f: _taken(f, _held(f.present, ahead=True)[:, :1])[:, 0],
+    "range_last": lambda f: _taken(f, _held(f.present)[:, -1:])[:, 0],
+    "range_median": lambda f: _quantile(f, 0.5),
+    "range_stddev": lambda f: np.sqrt(_variance(f)),
+    "range_stdvar": _variance,
+}
+
+
+def _running_count(frame: Frame) -> Any:
+    return np.cumsum(frame.present, axis=1)
+
+
+def _without_resets(frame: Frame) -> Floats:
+    """The counter with what it lost at each reset added from there on."""
+    held = _taken(frame, _held(frame.present))
+    lost = np.zeros(held.shape)
+    lost[:, 1:] = np.where((held[:, 1:] < held[:, :-1]) & (_held(frame.present)[:, :-1] >= 0), held[:, :-1], 0.0)
+    found: Floats = frame.values + np.cumsum(lost, axis=1)
+    return found
+
+
+_RUNNING: dict[str, Callable[[Frame], Any]] = {
+    "running_sum": lambda f: np.cumsum(np.where(f.present, f.values, 0.0), axis=1),
+    "running_avg": lambda f: np.cumsum(np.where(f.present, f.values, 0.0), axis=1) / _running_count(f),
+    "running_min": lambda f: np.fmin.accumulate(_nans(f), axis=1),
+    "running_max": lambda f: np.fmax.accumulate(_nans(f), axis=1),
+}
+
+
+def _interpolated(frame: Frame) -> Frame:
+    before, after = _held(frame.present), _held(frame.present, ahead=True)
+    low, high = _taken(frame, before), _taken(frame, after)
+    share = (np.arange(frame.values.shape[1]) - before) / np.maximum(after - before, 1)
+    values = np.where(frame.present, frame.values, low + (high - low) * share)
+    return Frame(frame.labels, values, (before >= 0) & (after >= 0))
+
+
+def over_range(name: str, frame: Frame, q: Floats | None = None) -> Frame:
+    """Evaluate one of these functions; q is the parameter of range_quantile. Names of metrics stay."""
+    frame = frame.pruned()
+    if not frame.labels:
+        return frame
+    if name == "range_quantile" or name in _RANGE:
+        values = _quantile(frame, q[0] if q is not None else 0.5) if name == "range_quantile" else _RANGE[name](frame)
+        return Frame(frame.labels, np.repeat(values[:, None], frame.values.shape[1], axis=1), frame.present | True)
+    if name == "interpolate":
+        return _interpolated(frame)
+    if name in ("keep_last_value", "keep_next_value"):
+        held = _held(frame.present, ahead=name == "keep_next_value")
+        return Frame(frame.labels, _taken(frame, held), held >= 0)
+    if name == "remove_resets":
+        return Frame(frame.labels, _without_resets(frame), frame.present)
+    return Frame(frame.labels, _RUNNING[name](frame), _held(frame.present) >= 0)

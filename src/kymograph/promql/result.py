@@ -1,0 +1,58 @@
+"""What a query answers: instants, series over time, a number or a text, with annotations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from kymograph.promql.index import Ints
+from kymograph.promql.source import Floats
+
+
+@dataclass(frozen=True)
+class PromResult:
+    """The answer of a PromQL query.
+
+    Samples of all series lie one after the other; those of series i are [offsets[i], offsets[i + 1]).
+
+    Attributes:
+        type: "vector" (one sample per series, in the query's order), "matrix" (series sorted by labels), "scalar"
+            (one series without labels) or "string".
+        labels: one mapping per series, `__name__` included where the series has one.
+        times: int64 µs of all samples.
+        values: float64 of all samples.
+        offsets: int64, one more than series.
+        text: of a "string".
+        warnings, infos: annotations in Prometheus' words, with line:column.
+        samples: how many stored samples were read.
+    """
+
+    type: Literal["vector", "matrix", "scalar", "string"]
+    labels: list[dict[str, str]] = field(default_factory=list)
+    times: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    values: Floats = field(default_factory=lambda: np.zeros(0))
+    offsets: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
+    text: str = ""
+    warnings: list[str] = field(default_factory=list)
+    infos: list[str] = field(default_factory=list)
+    samples: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def samples_of(self, place: int) -> tuple[Ints, Floats]:
+        """Times and values of one series."""
+        part = slice(int(self.offsets[place]), int(self.offsets[place + 1]))
+        return self.times[part], self.values[part]
+
+
+def number(value: float) -> str:
+    """Shortest text that reads back the same, never with an exponent, as Prometheus writes sample values."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    return np.format_float_positional(value, trim="-")

@@ -1,0 +1,244 @@
+"""Series for the evaluator: which there are, by the label index, and their samples, from the engine's scans.
+
+Scalar series keep their name and labels; a field of a wide table is the metric `<table>_<field>` with the table's labels,
+numbers and booleans as float64; text fields are no metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kymograph.engine.interface import Engine
+from kymograph.model.matcher import Matcher
+from kymograph.model.schema import SAMPLES, SERIES_ID, TableSchema
+from kymograph.model.time import TIME, micros_of
+from kymograph.promql.ast import LabelMatcher
+from kymograph.promql.index import Ints, LabelIndex
+from kymograph.promql.labels import NAME, Labels, matcher_mask
+from kymograph.promql.limits import Meter
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+STALE = 0x7FF0000000000002  # the bits of Prometheus' staleness marker
+_FEW = 64  # values of a label that are worth telling the engine
+
+
+@dataclass(frozen=True)
+class SeriesSet:
+    """Samples of S series, one after the other, each ascending in time.
+
+    Attributes:
+        labels: S label sets.
+        times: int64 µs of all samples.
+        values: float64 of all samples, bits as stored.
+        offsets: int64, S + 1; series i is [offsets[i], offsets[i + 1]).
+    """
+
+    labels: list[Labels]
+    times: Ints
+    values: Floats
+    offsets: Ints
+
+    def without(self, dropped: Any) -> SeriesSet:
+        """Less the samples where a boolean mask is true."""
+        if not dropped.any():
+            return self
+        before = np.concatenate([[0], np.cumsum(dropped)])
+        return SeriesSet(
+            self.labels, self.times[~dropped], self.values[~dropped], self.offsets - before[self.offsets]
+        )
+
+    @property
+    def stale(self) -> Any:
+        """Boolean mask of the samples that are staleness markers."""
+        return self.values.view(np.int64) == STALE
+
+
+@dataclass(frozen=True)
+class _Wide:
+    """Series of one table: `rows` label sets as tuples in the schema's order, for each of `fields`."""
+
+    schema: TableSchema
+    rows: list[tuple[str, ...]]
+    fields: list[str]
+
+
+@dataclass
+class Selection:
+    """Series that a selector found. Scalar ones first, by id; then table by table, field by field."""
+
+    labels: list[Labels]
+    ids: Ints
+    wide: list[_Wide] = field(default_factory=list)
+
+
+class Source:
+    """The series of one engine. Keep it between queries: it holds the label index. Safe for many threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._index = LabelIndex()
+
+    def select(self, matchers: Sequence[LabelMatcher]) -> Selection:
+        """The series that satisfy every matcher, whether or not they have samples. Reads no samples."""
+        self._index.refresh(self._engine.series())
+        ids, labels = self._index.select(matchers)
+        found = Selection(list(labels), ids)
+        for name, schema in self._engine.tables().items():
+            if name != SAMPLES:
+                self._select_wide(schema, matchers, found)
+        return found
+
+    def _select_wide(self, schema: TableSchema, matchers: Sequence[LabelMatcher], found: Selection) -> None:
+        fields = [name for name, kind in schema.fields if not pa.types.is_string(kind)]
+        names = pa.array([f"{schema.name}_{name}" for name in fields], pa.string())
+        mask = np.ones(len(fields), np.bool_)
+        for matcher in matchers:
+            if matcher.name == NAME:
+                mask &= matcher_mask(matcher, names)
+        if not mask.any():
+            return
+        latest = self._engine.latest(schema.name)
+        columns = {label: _text(latest.column(label)) for label in schema.labels}
+        chosen = np.ones(latest.num_rows, np.bool_)
+        for matcher in matchers:
+            if matcher.name != NAME:
+                values = columns.get(matcher.name, pa.array([""], pa.string()))
+                chosen &= matcher_mask(matcher, values)
+        texts = [columns[label].to_pylist() for label in schema.labels]
+        rows = [tuple(text[place] for text in texts) for place in np.flatnonzero(chosen).tolist()]
+        wide = _Wide(schema, rows, [name for name, used in zip(fields, mask, strict=True) if used])
+        if not rows:
+            return
+        rest = [
+            tuple(sorted((label, value) for label, value in zip(schema.labels, row, strict=True) if value))
+            for row in rows
+        ]
+        found.wide.append(wide)
+        for name in wide.fields:
+            found.labels += [((NAME, f"{schema.name}_{name}"), *pairs) for pairs in rest]
+
+    def load(self, selection: Selection, start: int, end: int, meter: Meter) -> SeriesSet:
+        """Samples with start < time <= end (µs, as PromQL's windows) of the selected series.
+
+        Raises:
+            LimitExceeded: more series or samples than the meter has room for.
+        """
+        meter.series(len(selection.labels))
+        parts: list[tuple[Ints, Ints, Floats]] = []
+        if len(selection.ids) and SAMPLES in self._engine.tables():
+            parts += self._scalars(selection.ids, start, end, meter)
+        first = len(selection.ids)
+        for wide in selection.wide:
+            parts += self._wide(wide, first, start, end, meter)
+            first += len(wide.rows) * len(wide.fields)
+        return _assembled(selection.labels, parts)
+
+    def _scalars(self, ids: Ints, start: int, end: int, meter: Meter) -> Iterator[tuple[Ints, Ints, Floats]]:
+        everything = len(ids) == len(self._engine.series())
+        matchers = [] if everything else [Matcher(SERIES_ID, "in", frozenset(ids.tolist()))]
+        places = np.full(int(ids[-1]) + 1, -1, np.int64)
+        places[ids] = np.arange(len(ids))
+        scan = self._engine.scan(SAMPLES, matchers, start + 1, end + 1, [SERIES_ID, TIME, "value"])
+        for batch in scan.batches():
+            meter.spend(batch.num_rows)
+            series = batch.column(0).to_numpy(zero_copy_only=False)
+            values = batch.column(2)
+            where = places[np.minimum(series, len(places) - 1)]
+            where[series >= len(places)] = -1
+            times = micros_of(batch.column(1))
+            numbers = values.fill_null(0.0).to_numpy(zero_copy_only=False) if values.null_count else values.to_numpy()
+            if values.null_count:
+                where[values.is_null().to_numpy(zero_copy_only=False)] = -1
+            yield _known(where, times, numbers)
+
+    def _wide(
+        self, wide: _Wide, first: int, start: int, end: int, meter: Meter
+    ) -> Iterator[tuple[Ints, Ints, Floats]]:
+        labels, size = wide.schema.labels, len(wide.rows)
+        codes: list[dict[str, int]] = []
+        matchers = []
+        for place, label in enumerate(labels):
+            values = list(dict.fromkeys(row[place] for row in wide.rows))
+            codes.append({value: code for code, value in enumerate(values)})
+            if len(values) <= _FEW:
+                matchers.append(Matcher(label, "in", frozenset(values)))
+        keys = np.array([_key(codes, row) for row in wide.rows], np.int64)
+        order = np.argsort(keys)
+        scan = self._engine.scan(wide.schema.name, matchers, start + 1, end + 1, [*labels, TIME, *wide.fields])
+        for batch in scan.batches():
+            meter.spend(batch.num_rows * len(wide.fields))
+            found = np.zeros(batch.num_rows, np.int64)
+            unknown = np.zeros(batch.num_rows, np.bool_)
+            for place in range(len(labels)):
+                known = _codes(batch.column(place), codes[place])
+                unknown |= known < 0
+                found = found * len(codes[place]) + known
+            at = np.minimum(np.searchsorted(keys[order], found), size - 1)
+            series = np.where(unknown | (keys[order][at] != found), -1, order[at])
+            times = micros_of(batch.column(len(labels)))
+            for place in range(len(wide.fields)):
+                column = batch.column(len(labels) + 1 + place)
+                numbers, there = _numbers(column)
+                where = np.where(there & (series >= 0), series + first + place * size, -1)
+                yield _known(where, times, numbers)
+
+
+def _key(codes: list[dict[str, int]], row: tuple[str, ...]) -> int:
+    key = 0
+    for known, value in zip(codes, row, strict=True):
+        key = key * len(known) + known[value]
+    return key
+
+
+def _codes(column: pa.Array, known: dict[str, int]) -> Ints:
+    """The code of each row's label, -1 where it was not selected."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    table = np.array([known.get(text or "", -1) for text in encoded.dictionary.to_pylist()] + [known.get("", -1)])
+    indices = encoded.indices.cast(pa.int64()).fill_null(len(table) - 1).to_numpy(zero_copy_only=False)
+    found: Ints = table[indices].astype(np.int64)
+    return found
+
+
+def _text(column: pa.ChunkedArray) -> pa.Array:
+    plain = pc.fill_null(column.cast(pa.string()), "")
+    return plain.combine_chunks() if isinstance(plain, pa.ChunkedArray) else plain
+
+
+def _numbers(column: pa.Array) -> tuple[Floats, Any]:
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    filled = column.fill_null(0) if column.null_count else column
+    return filled.to_numpy(zero_copy_only=False).astype(np.float64), there
+
+
+def _known(where: Ints, times: Ints, values: Floats) -> tuple[Ints, Ints, Floats]:
+    if len(where) and where.min() >= 0:
+        return where, times, values
+    there = where >= 0
+    return where[there], times[there], values[there]
+
+
+def _assembled(labels: list[Labels], parts: list[tuple[Ints, Ints, Floats]]) -> SeriesSet:
+    size = len(labels)
+    if not parts:
+        return SeriesSet(labels, np.zeros(0, np.int64), np.zeros(0), np.zeros(size + 1, np.int64))
+    series, times, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if len(times):
+        low, span = int(times.min()), int(times.max()) - int(times.min()) + 1
+        if size * span < 2**62:
+            key = series * span + (times - low)
+            # parts are sorted runs, and a stable sort of runs is a merge
+            order = None if (key[1:] > key[:-1]).all() else np.argsort(key, kind="stable")
+        else:
+            order = np.lexsort((times, series))
+        if order is not None:
+            series, times, values = series[order], times[order], values[order]
+    counts = np.bincount(series, minlength=size)
+    return SeriesSet(labels, times, values, np.concatenate([[0], np.cumsum(counts)]))
