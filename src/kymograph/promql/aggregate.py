@@ -15,6 +15,7 @@ from kymograph.promql.labelling import with_label
 from kymograph.promql.labels import NAME, Bools, Labels, dropped, kept, unique
 from kymograph.promql.result import number
 from kymograph.promql.source import Floats
+from kymograph.promql.windows import exact_sum
 from kymograph.promql.xxhash import hash_of
 
 _BLOCK = 1_000_000
@@ -72,12 +73,10 @@ class Groups:
         return found, wide
 
     def _repair(self, values: Floats, cells: Bools, found: Floats, wide: Any) -> None:
-        import math
-
         for group, step in np.argwhere(cells & np.isfinite(found)):
             rows = values[self.of == group, step]
             if np.isfinite(rows).all():
-                found[group, step] = wide[group, step] = math.fsum(rows)
+                found[group, step] = wide[group, step] = exact_sum(rows)
 
     def ranked(self, keys: Floats) -> Ints:
         """Rows by group, within each by `keys` ascending with NaN after numbers, absent ones last. int64 [S, T]."""
@@ -166,18 +165,24 @@ def ranks(frame: Frame, node: ast.Aggregate, k: Floats) -> Frame:
 
     At a single step they come in order of rank, group by group.
     """
+    wanted = _whole(k)
+    if not frame.labels:
+        return frame
     groups = Groups(frame, group_labels(frame.labels, node))
     sign = -1.0 if node.operator == "topk" else 1.0
     order = groups.ranked(sign * frame.values)
-    found = Frame(frame.labels, frame.values, frame.present & (groups.places(order) < _whole(k)))
+    found = Frame(frame.labels, frame.values, frame.present & (groups.places(order) < wanted))
     return found.rows(order[:, 0]) if order.shape[1] == 1 else found
 
 
 def limited(frame: Frame, node: ast.Aggregate, k: Floats) -> Frame:
     """`limitk`: the first k series of each group that are there."""
+    wanted = _whole(k)
+    if not frame.labels:
+        return frame
     groups = Groups(frame, group_labels(frame.labels, node))
     order = groups.ranked(np.zeros(frame.values.shape))
-    return Frame(frame.labels, frame.values, frame.present & (groups.places(order) < _whole(k)))
+    return Frame(frame.labels, frame.values, frame.present & (groups.places(order) < wanted))
 
 
 def limited_ratio(frame: Frame, ratio: Floats) -> Frame:

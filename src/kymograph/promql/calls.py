@@ -256,9 +256,7 @@ def _histogram(evaluator: Evaluator, node: ast.Call) -> Frame:
         q = parameters[0]
         if frame.labels:
             evaluator.warn_quantile(q, given[0])
-        found = histogram.reckoned(
-            frame, lambda b, c, t: histogram.quantile(b, c, q[t]), bad, forced, node.keep_names
-        )
+        found = histogram.reckoned(frame, lambda b, c, t: histogram.quantile(b, c, q[t]), bad, forced, node.keep_names)
     return found.pruned()
 
 

@@ -113,9 +113,7 @@ class _Query:
         return self._matrix(frame.pruned().series(grid))
 
     def _evaluate(self, grid: Grid, implicit: int) -> Value | SeriesSet:
-        evaluator = Evaluator(
-            self._source, self._text, grid, self._meter, self._notes, self._lookback, implicit
-        )
+        evaluator = Evaluator(self._source, self._text, grid, self._meter, self._notes, self._lookback, implicit)
         try:
             with np.errstate(all="ignore"):
                 if self._kind == "matrix":

@@ -174,13 +174,13 @@ class Evaluator:
         if node.parameter is None:
             return aggregate.simple(frame, node) if frame.labels else frame
         parameter = self.scalar(node.parameter)
-        if not frame.labels:
-            return frame
-        if node.operator == "quantile":
-            self.warn_quantile(parameter, node.parameter)
-            return aggregate.quantile(frame, node, parameter)
         if node.operator == "limit_ratio":
             return self._limit_ratio(frame, parameter, node.parameter)
+        if node.operator == "quantile":
+            if not frame.labels:
+                return frame
+            self.warn_quantile(parameter, node.parameter)
+            return aggregate.quantile(frame, node, parameter)
         if node.operator == "limitk":
             return aggregate.limited(frame, node, parameter).pruned()
         return aggregate.ranks(frame, node, parameter).pruned()
@@ -199,13 +199,11 @@ class Evaluator:
                 f"ratio value should be between -1 and 1, got {number(float(value))}, capping to {capped}",
                 self.where(node),
             )
-        return aggregate.limited_ratio(frame, np.clip(ratio, -1, 1)).pruned()
+        return aggregate.limited_ratio(frame, np.clip(ratio, -1, 1)).pruned() if frame.labels else frame
 
     def warn_quantile(self, q: Floats, node: Node) -> None:
         for value in np.unique(q[~((q >= 0) & (q <= 1))]):
-            self.notes.warn(
-                f"quantile value should be between 0 and 1, got {number(float(value))}", self.where(node)
-            )
+            self.notes.warn(f"quantile value should be between 0 and 1, got {number(float(value))}", self.where(node))
 
 
 def constant(values: Sequence[float]) -> Frame:

@@ -208,4 +208,3 @@ def rollup_parts(windows: Windows, function: str) -> dict[str, Answer]:
         steps[1:] = steps[1:] / (np.diff(times) / 1e6)
     inner = windows.steps_of(steps)
     return {name: OVER_TIME[f"{name}_over_time"](inner) for name in ("min", "max", "avg")}
-

@@ -49,9 +49,7 @@ class SeriesSet:
         if not dropped.any():
             return self
         before = np.concatenate([[0], np.cumsum(dropped)])
-        return SeriesSet(
-            self.labels, self.times[~dropped], self.values[~dropped], self.offsets - before[self.offsets]
-        )
+        return SeriesSet(self.labels, self.times[~dropped], self.values[~dropped], self.offsets - before[self.offsets])
 
     @property
     def stale(self) -> Any:
@@ -157,9 +155,7 @@ class Source:
                 where[values.is_null().to_numpy(zero_copy_only=False)] = -1
             yield _known(where, times, numbers)
 
-    def _wide(
-        self, wide: _Wide, first: int, start: int, end: int, meter: Meter
-    ) -> Iterator[tuple[Ints, Ints, Floats]]:
+    def _wide(self, wide: _Wide, first: int, start: int, end: int, meter: Meter) -> Iterator[tuple[Ints, Ints, Floats]]:
         labels, size = wide.schema.labels, len(wide.rows)
         codes: list[dict[str, int]] = []
         matchers = []

@@ -152,7 +152,7 @@ class Windows:
             size = self._reduced(np.add, np.abs(values))
             for row, step in np.argwhere((np.abs(found) < size * 2.0**-20) & (self.count > 0)):
                 # what cancels almost whole needs more digits than a long double has
-                found[row, step] = exact = math.fsum(values[self.lo[row, step] : self.hi[row, step]])
+                found[row, step] = exact = exact_sum(values[self.lo[row, step] : self.hi[row, step]])
                 wide[row, step] = exact
         return found, wide
 
@@ -180,6 +180,12 @@ class Windows:
         running = np.concatenate([[0], np.cumsum(flags)])
         found: Ints = running[self.hi] - running[np.minimum(self.lo + 1, self.hi)]
         return found
+
+
+def exact_sum(values: Floats) -> float:
+    """The sum of finite values, rounded once."""
+    # fsum gives up when a partial sum overflows, even where the whole does not
+    return math.fsum(values) if np.abs(values).max(initial=0.0) < 1e300 else math.fsum(values * 2.0**-64) * 2.0**64
 
 
 def _doubled(operation: np.ufunc, values: Any, lo: Ints, count: Ints) -> Any:
