@@ -143,8 +143,12 @@ def _expectation(number: int, head: str, body: list[str]) -> Expectation:
             words = line.split()
             found.matrix = (micros(words[4]), micros(words[6]), micros(words[8]))
         elif line.startswith(("expect ", "expected_fail")):
-            kind, _, rest = line.replace("expected_fail_message", "expect fail msg:").replace(
-                "expected_fail_regexp", "expect fail regex:").removeprefix("expect ").partition(" ")
+            kind, _, rest = (
+                line.replace("expected_fail_message", "expect fail msg:")
+                .replace("expected_fail_regexp", "expect fail regex:")
+                .removeprefix("expect ")
+                .partition(" ")
+            )
             found.directives.append((kind, rest.strip()))
         else:
             series, rest = _split(line)

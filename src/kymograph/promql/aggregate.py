@@ -128,7 +128,7 @@ SIMPLE: dict[str, Callable[[Groups, Frame, Ints], Floats]] = {
     "group": lambda groups, frame, count: np.ones(count.shape),
     "min": lambda groups, frame, count: _extreme(groups, frame, np.fmin),
     "max": lambda groups, frame, count: _extreme(groups, frame, np.fmax),
-    "stdvar": lambda groups, frame, count: _spread(groups, frame, count),
+    "stdvar": _spread,
     "stddev": lambda groups, frame, count: np.sqrt(_spread(groups, frame, count)),
 }
 

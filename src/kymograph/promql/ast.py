@@ -117,7 +117,7 @@ class Binary(Node):
     operator: str
     left: Node
     right: Node
-    bool: bool = False
+    returns_bool: bool = False
     matching: Matching = Matching()
     keep_names: bool = False
 

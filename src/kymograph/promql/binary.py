@@ -31,7 +31,7 @@ def with_scalar(node: ast.Binary, frame: Frame, scalar: Floats, *, scalar_first:
         found = Frame(frame.labels, ARITHMETIC[node.operator](left, right), frame.present)
     else:
         holds = COMPARE[node.operator](left, right)
-        if not node.bool:
+        if not node.returns_bool:
             return Frame(frame.labels, frame.values, frame.present & holds)
         found = Frame(frame.labels, holds.astype(np.float64), frame.present)
     return found if node.keep_names else found.unnamed()
@@ -129,8 +129,9 @@ def vectors(node: ast.Binary, left: Frame, right: Frame) -> Frame:
             )
     elif _overlap(list(zip(sides.of_many[many].tolist(), labels, strict=True)), there):
         raise QueryError("multiple matches for labels: grouping labels must ensure unique matches")
-    values = sides.many.values[many], sides.one.values[one]
-    parts = [_applied(node, labels, *(reversed(values) if swapped else values), there)]
+    of_many, of_one = sides.many.values[many], sides.one.values[one]
+    operands = (of_one, of_many) if swapped else (of_many, of_one)
+    parts = [_applied(node, labels, operands, there)]
     fills = (matching.fill_right, matching.fill_left)
     for value, mine in zip(reversed(fills) if swapped else fills, (True, False), strict=True):
         if value is not None:
@@ -144,11 +145,12 @@ def vectors(node: ast.Binary, left: Frame, right: Frame) -> Frame:
     )
 
 
-def _applied(node: ast.Binary, labels: list[Labels], left: Floats, right: Floats, there: Bools) -> Frame:
+def _applied(node: ast.Binary, labels: list[Labels], operands: tuple[Floats, Floats], there: Bools) -> Frame:
+    left, right = operands
     if node.operator in ARITHMETIC:
         return Frame(labels, ARITHMETIC[node.operator](left, right), there)
     holds = COMPARE[node.operator](left, right)
-    if node.bool:
+    if node.returns_bool:
         return Frame(labels, holds.astype(np.float64), there)
     return Frame(labels, left, there & holds)
 
@@ -164,7 +166,7 @@ def _filled(node: ast.Binary, sides: _Sides, value: float, *, of_many: bool, lef
     else:
         labels = [_result(node, sides.keys[code], frame.labels[row]) for row, code in zip(rows, of, strict=True)]
     filler = np.full(frame.values.shape, value)
-    return _applied(node, labels, *((frame.values, filler) if left else (filler, frame.values)), there)
+    return _applied(node, labels, (frame.values, filler) if left else (filler, frame.values), there)
 
 
 def _result_labels(node: ast.Binary, sides: _Sides, many: Any, one: Any) -> list[Labels]:
@@ -177,7 +179,7 @@ def _result_labels(node: ast.Binary, sides: _Sides, many: Any, one: Any) -> list
 
 def _result(node: ast.Binary, many: Labels, one: Labels) -> Labels:
     matching = node.matching
-    if (node.operator in ARITHMETIC or node.bool) and not node.keep_names:
+    if (node.operator in ARITHMETIC or node.returns_bool) and not node.keep_names:
         many = unnamed(many)
     if matching.card == "one-to-one":
         names = frozenset(matching.labels)

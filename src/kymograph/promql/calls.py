@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +14,8 @@ from kymograph.promql.check import kind_of
 from kymograph.promql.frame import Frame, settled, single
 from kymograph.promql.functions import WINDOWED
 from kymograph.promql.instant import CALENDAR, ELEMENTWISE, calendar, rounded
-from kymograph.promql.labels import Labels, name_of, quoted, sort_key
-from kymograph.promql.overtime import OVER_TIME, quantiles, rollup_parts
+from kymograph.promql.labels import Bools, Labels, name_of, quoted, sort_key
+from kymograph.promql.overtime import OVER_TIME, quantiles, rollup_part
 from kymograph.promql.ranges import over_range
 from kymograph.promql.result import number
 from kymograph.promql.source import Floats
@@ -84,7 +86,7 @@ def _windowed(evaluator: Evaluator, node: ast.Call) -> Frame:
     windows = evaluator.windows(node.arguments[place])
     evaluator.meter.room(len(windows.labels) * windows.grid.count)
     if name == "absent_over_time":
-        some = (windows.count > 0).any(axis=0) if windows.labels else np.zeros(evaluator.grid.count, np.bool_)
+        some: Bools = np.asarray((windows.count > 0).any(axis=0))
         labels = labelling.absent_labels(node.arguments[place])
         return Frame([labels], np.ones((1, len(some))), ~some[None, :]).pruned()
     if not windows.labels:
@@ -107,13 +109,13 @@ def _windowed(evaluator: Evaluator, node: ast.Call) -> Frame:
     return frame if name in _NAMED or node.keep_names else frame.unnamed()
 
 
-def _blocks(evaluator: Evaluator, windows: Windows, function: object) -> Frame:
+def _blocks(evaluator: Evaluator, windows: Windows, function: Callable[[Windows], rates.Answer]) -> Frame:
     """A function of Windows, block by block; series without any result are left out."""
     labels: list[Labels] = []
     values, present = [], []
     for block in windows.blocks():
         evaluator.meter.room(0)
-        found = Frame(block.labels, *function(block)).pruned()  # type: ignore[operator]
+        found = Frame(block.labels, *function(block)).pruned()
         labels += found.labels
         values.append(found.values)
         present.append(found.present)
@@ -152,13 +154,13 @@ def _quantiles(evaluator: Evaluator, node: ast.Call, windows: Windows) -> Frame:
     parts: dict[str, Frame] = {}
     for one in given:
         q = evaluator.scalar(one)
-        parts[number(float(q[0]))] = _blocks(evaluator, windows, lambda block, q=q: quantiles(block, q))  # type: ignore[misc]
+        parts[number(float(q[0]))] = _blocks(evaluator, windows, partial(quantiles, q=q))
     return _spread(evaluator, parts, evaluator.string(label))
 
 
 def _rollup(evaluator: Evaluator, name: str, windows: Windows) -> Frame:
     parts = {
-        what: _blocks(evaluator, windows, lambda block, what=what: rollup_parts(block, name)[what])  # type: ignore[misc]
+        what: _blocks(evaluator, windows, partial(rollup_part, function=name, what=what))
         for what in ("min", "max", "avg")
     }
     return _spread(evaluator, parts, "rollup")
@@ -175,7 +177,7 @@ def _timestamp(evaluator: Evaluator, node: ast.Call) -> Frame:
 
 
 def _absent(evaluator: Evaluator, node: ast.Call) -> Frame:
-    some = evaluator.vector(node.arguments[0]).present.any(axis=0)
+    some: Bools = np.asarray(evaluator.vector(node.arguments[0]).present.any(axis=0))
     return Frame([labelling.absent_labels(node.arguments[0])], np.ones((1, len(some))), ~some[None, :]).pruned()
 
 
@@ -260,7 +262,7 @@ def _histogram(evaluator: Evaluator, node: ast.Call) -> Frame:
     return found.pruned()
 
 
-_OTHERS = {
+_OTHERS: dict[str, Callable[[Evaluator, ast.Call], Frame]] = {
     "absent": _absent,
     "clamp": _clamp,
     "clamp_max": _clamp,

@@ -123,7 +123,7 @@ class _Checker:
         kinds = {kind_of(node.left), kind_of(node.right)}
         if not kinds <= {"scalar", "vector"}:
             self._fail("binary expression must contain only scalar and instant vector types", node)
-        if kinds == {"scalar"} and node.operator in COMPARISONS and not node.bool:
+        if kinds == {"scalar"} and node.operator in COMPARISONS and not node.returns_bool:
             self._fail("comparisons between scalars must use BOOL modifier", node)
         if "scalar" in kinds:
             if node.operator in SETS and not (node.operator in ("default", "if", "ifnot") and "vector" in kinds):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kymograph.promql.frame import Frame, settled
-from kymograph.promql.labels import Labels, dropped, name_of, unnamed
+from kymograph.promql.labels import Labels, dropped, unnamed
 from kymograph.promql.source import Floats
 
 _TOLERANCE = 1e-12  # relative difference below which a count that falls is taken for rounding

@@ -140,7 +140,8 @@ def _interval(windows: Windows) -> Answer:
 
 def _distinct(values: Floats, inside: Bools) -> Floats:
     ranked = np.sort(np.where(inside, values, values[:, :1]), axis=1)
-    return 1.0 + (np.diff(ranked, axis=1) > 0).sum(axis=1)
+    found: Floats = 1.0 + (np.diff(ranked, axis=1) > 0).sum(axis=1)
+    return found
 
 
 def _mode(values: Floats, inside: Bools) -> Floats:
@@ -155,7 +156,8 @@ def _mode(values: Floats, inside: Bools) -> Floats:
 
 def _geometric(values: Floats, inside: Bools) -> Floats:
     product: Floats = np.prod(np.where(inside, values, 1.0), axis=1)
-    return product ** (1 / inside.sum(axis=1))
+    found: Floats = product ** (1 / inside.sum(axis=1))
+    return found
 
 
 OVER_TIME: dict[str, Callable[..., Answer]] = {
@@ -195,10 +197,11 @@ OVER_TIME: dict[str, Callable[..., Answer]] = {
 }
 
 
-def rollup_parts(windows: Windows, function: str) -> dict[str, Answer]:
-    """MetricsQL `rollup*`: min, max and avg over the window of the values, or of their steps from sample to sample."""
+def rollup_part(windows: Windows, function: str, what: str) -> Answer:
+    """MetricsQL `rollup*`: min, max or avg over the window of the values, or of their steps from sample to sample."""
+    reckon = OVER_TIME[f"{what}_over_time"]
     if function == "rollup":
-        return {name: OVER_TIME[f"{name}_over_time"](windows) for name in ("min", "max", "avg")}
+        return reckon(windows)
     values, times = windows.values, windows.times
     steps = np.zeros(len(values))
     steps[1:] = np.diff(values)
@@ -206,5 +209,4 @@ def rollup_parts(windows: Windows, function: str) -> dict[str, Answer]:
         steps[1:] = np.where(steps[1:] < 0, values[1:], steps[1:])
     if function == "rollup_rate":
         steps[1:] = steps[1:] / (np.diff(times) / 1e6)
-    inner = windows.steps_of(steps)
-    return {name: OVER_TIME[f"{name}_over_time"](inner) for name in ("min", "max", "avg")}
+    return reckon(windows.steps_of(steps))

@@ -162,7 +162,7 @@ class _Parser:
             return sign * token.value / 1e6
         if token.text.lower() in ("inf", "nan"):
             return sign * float(token.text)
-        self.fail(f"unexpected {_shown(token)} in {where}, expected number", token)
+        return self.fail(f"unexpected {_shown(token)} in {where}, expected number", token)
 
     def _labels(self) -> tuple[str, ...]:
         self._expect("(", "grouping opts")
@@ -192,7 +192,8 @@ class _Parser:
             return self._selector(token, None)
         if token.kind == "name":
             return self._named(token)
-        self.fail("no expression found in input" if len(self._tokens) == 1 else f"unexpected {_shown(token)}", token)
+        empty = len(self._tokens) == 1
+        return self.fail("no expression found in input" if empty else f"unexpected {_shown(token)}", token)
 
     def _named(self, token: Token) -> Node:
         word = token.text.lower()
@@ -220,7 +221,8 @@ class _Parser:
         return tuple(found)
 
     def _aggregate(self, token: Token, operator: str) -> Node:
-        labels, without, grouped = (), False, False
+        labels: tuple[str, ...] = ()
+        without = grouped = False
         if self._word() in ("by", "without"):
             grouped, without, labels = True, self._next().text.lower() == "without", self._labels()
         arguments = self._arguments("aggregation")
@@ -265,7 +267,7 @@ class _Parser:
             node = ast.bare(self._expanded(token, template))
             if isinstance(node, ast.Selector) and not node.name and node.window is None:
                 return list(node.matchers)
-        self.fail(f"unexpected {_shown(operator)} in label matching, expected label matching operator", operator)
+        return self.fail(f"unexpected {_shown(operator)} in label matching, expected label matching operator", operator)
 
     def _suffixes(self, node: Node) -> Node:
         while True:
