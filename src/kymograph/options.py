@@ -129,6 +129,14 @@ class StoreOptions:
     def __post_init__(self) -> None:
         if self.sync not in ("full", "normal", "off"):
             raise InvalidInput(f"sync must be full, normal or off, not {self.sync!r}")
+        sizes = ("head_bytes", "seal_after", "prune_every", "cache_bytes")
+        bounds = tuple(name for name in ("cap", "age") if getattr(self, name) is not None)
+        for name in (*sizes, *bounds):
+            if type(getattr(self, name)) is not int:
+                raise InvalidInput(
+                    f"{name} must be an int, not {getattr(self, name)!r}",
+                    hint="parse_size and parse_duration read text",
+                )
         if self.cap is not None and self.cap < 8 * 10**6:
             raise InvalidInput(f"a cap of {self.cap} bytes is too small", hint="at least 8MB")
         for name in ("head_bytes", "seal_after", "prune_every"):

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 import kymograph
+from kymograph.errors import LimitExceeded
+from kymograph.local.engine import LocalEngine
+from kymograph.model.batch import conform
+from kymograph.model.schema import table_schema
+from kymograph.options import StoreOptions
 
 CAP = 50_000_000
 BATCH_ROWS = 20_000
@@ -87,3 +93,28 @@ def test_a_cap_of_50_mb_holds_while_2_gb_are_written(tmp_path: Path) -> None:
         assert set(np.diff(times).tolist()) == {0, STEP}
         assert folder_size(folder) > CAP // 3, "the cap is there to be used"
     assert folder_size(folder) <= CAP
+
+
+def test_a_batch_too_large_for_the_cap_costs_nothing(tmp_path: Path) -> None:
+    schema = table_schema("meters", [], {"value": "float64"})
+    engine = LocalEngine(tmp_path / "store", StoreOptions(cap=8_000_000))
+    engine.create_table(schema)
+    engine.append("meters", conform(pa.table({"time": [0], "value": [1.0]}), schema))
+    engine.seal()
+    rows = np.arange(1, 200_001)
+    with pytest.raises(LimitExceeded, match="too large for a cap"):
+        engine.append("meters", conform(pa.table({"time": rows, "value": rows / 3}), schema))
+    assert engine.scan("meters").table()["value"].to_pylist() == [1.0]
+    engine.close()
+
+
+def test_a_frame_larger_than_the_cap_is_written_in_steps(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    rows = 1_500_000
+    with kymograph.connect(tmp_path / "store", cap="10MB", sync="off") as store:
+        data = pa.table({"time": np.arange(rows), "value": rng.standard_normal(rows)})
+        assert store.write("meters", data) == rows
+        assert folder_size(tmp_path / "store") <= 10_000_000
+        left = store.scan("meters")["time"].cast(pa.int64()).to_numpy()
+    assert left[-1] == rows - 1
+    assert np.array_equal(left, np.arange(left[0], rows))

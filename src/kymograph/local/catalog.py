@@ -355,8 +355,11 @@ class Catalog:
                 total += Path(f"{self.path}{suffix}").stat().st_size
         return total
 
-    def shrink(self, keep: int) -> None:
-        """Fold the log into the file and give back free pages beyond `keep` bytes."""
+    def shrink(self, keep: int, *, wait: bool = False) -> None:
+        """Fold the log into the file and give back free pages beyond `keep` bytes.
+
+        What other processes still read stays in the log; with `wait` they are waited for and the log is emptied.
+        """
         with self.lock, self._errors():
             self._files.step("checkpoint", self.path)
             free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
@@ -364,7 +367,7 @@ class Catalog:
             if free * page > keep:
                 # a script: this pragma gives a row without columns per page, and execute() would stop at the first
                 self._db.executescript(f"PRAGMA incremental_vacuum({free - keep // page})")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._db.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if wait else 'PASSIVE'})").fetchall()
 
     def close(self) -> None:
         with self.lock, contextlib.suppress(sqlite3.Error):

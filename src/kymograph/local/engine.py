@@ -14,7 +14,16 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from kymograph.engine.interface import CheckReport, PruneReport, Scan, TableStatistics
-from kymograph.errors import AlreadyExists, DiskFull, KymographError, ReadOnly, SchemaError, StorageError, StoreClosed
+from kymograph.errors import (
+    AlreadyExists,
+    DiskFull,
+    KymographError,
+    LimitExceeded,
+    ReadOnly,
+    SchemaError,
+    StorageError,
+    StoreClosed,
+)
 from kymograph.local import integrity, retention, sealing
 from kymograph.local.catalog import Catalog
 from kymograph.local.commit import Committer
@@ -130,6 +139,12 @@ class LocalEngine:
             raise SchemaError(f"table {table}: this batch was made for another schema", hint="make it with conform()")
         if batch.num_rows == 0:
             return 0
+        cap = self.options.cap
+        if cap is not None and batch.nbytes > cap // 8:
+            raise LimitExceeded(
+                f"table {table}: a batch of {batch.nbytes} bytes is too large for a cap of {cap}",
+                hint=f"write at most {cap // 8} bytes at once",
+            )
         self._wait_for_room()
         retention.make_room(folder, 2 * batch.nbytes + self._head_limit)
         rows = self._committer.append(found, batch)
@@ -370,7 +385,7 @@ class LocalEngine:
         with self._folder.structure, self._committer.lock:
             if not self.options.read_only:
                 with contextlib.suppress(StorageError):  # a full disk keeps nobody from closing
-                    self._folder.catalog.shrink(0)
+                    self._folder.catalog.shrink(0, wait=True)
             self._folder.catalog.close()
         if self._lock is not None:
             self._lock.release()

@@ -10,8 +10,8 @@ import numpy as np
 from kymograph.engine.interface import PruneReport, Victim
 from kymograph.local.block import Block
 from kymograph.local.folder import Folder, Table
-from kymograph.local.scanning import times_before
-from kymograph.local.sealing import refresh_latest
+from kymograph.local.scanning import superseded, times_before
+from kymograph.local.sealing import refresh_latest, seal
 
 # the cap is acted on at 90 % and brought down to 85 %, so that not every write has to drop something
 HIGH, LOW = 90, 85
@@ -29,6 +29,10 @@ def prune(folder: Folder, *, now: int, dry_run: bool, force: bool, delete: Delet
     """
     with folder.structure:
         chosen = _too_old(folder, now)
+        if not dry_run:
+            for table in {table.id: table for table, block, _ in chosen if _hides(table, block)}.values():
+                # rows that these blocks hide would come to light again; sealing forgets them
+                seal(folder, table)
         partly = _partly_too_old(folder, now) if force else []
         chosen += _over_table_bytes(folder, {block.row.id for _, block, _ in chosen})
         chosen += _over_cap(folder, {block.row.id for _, block, _ in chosen}, 0)
@@ -38,6 +42,23 @@ def prune(folder: Folder, *, now: int, dry_run: bool, force: bool, delete: Delet
                 table = folder.table(name)
                 delete(table, now - (_age(folder, table) or 0))
         return PruneReport((*report.victims, *partly), dry_run)
+
+
+def _hides(table: Table, block: Block) -> bool:
+    return table.schema.duplicates == "ignore" and _late_rows(table, block)
+
+
+def _late_rows(table: Table, block: Block) -> bool:
+    return any(run.min_time <= block.row.max_time for run in table.generation().runs)
+
+
+def _visible(table: Table, block: Block) -> int:
+    """Rows of a block that nothing in the head replaces."""
+    if not _late_rows(table, block):
+        return block.row.rows
+    generation = table.generation()
+    gone = [superseded(generation, block, group) for group in block.groups()]
+    return block.row.rows - sum(len(positions) for positions in gone if positions is not None)
 
 
 def _age(folder: Folder, table: Table) -> int | None:
@@ -76,22 +97,18 @@ def make_room(folder: Folder, need: int) -> PruneReport:
 
 def _report(folder: Folder, chosen: Sequence[_Choice], dry_run: bool) -> PruneReport:
     victims: dict[tuple[str, int, Reason], list[Block]] = {}
+    by_table: dict[str, list[Block]] = {}
     for table, block, reason in chosen:
         victims.setdefault((table.schema.name, block.row.partition, reason), []).append(block)
-    if not dry_run:
-        by_table: dict[int, tuple[Table, list[Block]]] = {}
-        for table, block, _ in chosen:
-            by_table.setdefault(table.id, (table, []))[1].append(block)
-        for table, blocks in by_table.values():
-            _drop(folder, table, blocks)
-    return PruneReport(
+        by_table.setdefault(table.schema.name, []).append(block)
+    report = PruneReport(
         tuple(
             Victim(
                 table=name,
                 partition=partition,
                 start=min(b.row.min_time for b in blocks),
                 end=max(b.row.max_time for b in blocks) + 1,
-                rows=sum(b.row.rows for b in blocks),
+                rows=sum(_visible(folder.table(name), b) for b in blocks),
                 bytes=sum(b.row.bytes for b in blocks),
                 reason=reason,
             )
@@ -99,6 +116,10 @@ def _report(folder: Folder, chosen: Sequence[_Choice], dry_run: bool) -> PruneRe
         ),
         dry_run,
     )
+    if not dry_run:
+        for name, blocks in by_table.items():
+            _drop(folder, folder.table(name), blocks)
+    return report
 
 
 def _drop(folder: Folder, table: Table, blocks: list[Block]) -> None:

@@ -53,7 +53,7 @@ class Store:
         self._write_failure: str | None = None
         self.options = options or StoreOptions()
         self.path = path
-        self._tables = Tables(engine)
+        self._tables = Tables(engine, self.options.cap)
         self._metrics = Metrics(engine)
         self._jobs = Jobs(engine, [] if self.options.read_only else [self._prune_job()])
         if not self.options.read_only:

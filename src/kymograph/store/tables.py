@@ -25,8 +25,10 @@ _ATTEMPTS = 8
 class Tables:
     """Creates, extends and fills the tables of one engine; one lock per store orders schema changes."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, cap: int | None = None) -> None:
         self._engine = engine
+        # what is committed at once has to fit under the cap beside everything else
+        self._step_bytes = STEP_BYTES if cap is None else min(STEP_BYTES, cap // 16)
         self._schema_lock = threading.Lock()
 
     def create(self, schema: TableSchema) -> TableSchema:
@@ -75,7 +77,7 @@ class Tables:
             wanted = committed
         if batch.num_rows == 0:
             return 0
-        return sum(self._engine.append(name, step) for step in _steps(batch, wanted))
+        return sum(self._engine.append(name, step) for step in _steps(batch, wanted, self._step_bytes))
 
     def _publish(self, name: str, table: pa.Table) -> TableSchema:
         with self._schema_lock:
@@ -103,12 +105,12 @@ def _wanted(there: TableSchema | None, name: str, table: pa.Table) -> TableSchem
     return there.extended(fresh) if fresh else there
 
 
-def _steps(batch: pa.RecordBatch, schema: TableSchema) -> Iterator[pa.RecordBatch]:
+def _steps(batch: pa.RecordBatch, schema: TableSchema, step_bytes: int) -> Iterator[pa.RecordBatch]:
     """The batch in slices that no engine chokes on; whole where a duplicate must undo all of it."""
-    if batch.nbytes <= STEP_BYTES or schema.duplicates == "reject":
+    if batch.nbytes <= step_bytes or schema.duplicates == "reject":
         yield batch
         return
-    rows = max(1, batch.num_rows * STEP_BYTES // batch.nbytes)
+    rows = max(1, batch.num_rows * step_bytes // batch.nbytes)
     for start in range(0, batch.num_rows, rows):
         yield batch.slice(start, rows)
 
