@@ -114,6 +114,9 @@ class Matching:
 
 @dataclass(frozen=True)
 class Binary(Node):
+    """Attributes: sign is the position of the operator itself."""
+
+    sign: int
     operator: str
     left: Node
     right: Node

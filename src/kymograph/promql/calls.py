@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kymograph.errors import QueryError
-from kymograph.promql import ast, histogram, labelling, rates
+from kymograph.promql import ast, buckets, labelling, rates
 from kymograph.promql.check import kind_of
-from kymograph.promql.frame import Frame, settled, single
+from kymograph.promql.frame import Frame, single
 from kymograph.promql.functions import WINDOWED
 from kymograph.promql.instant import CALENDAR, ELEMENTWISE, calendar, rounded
 from kymograph.promql.labels import Bools, Labels, name_of, quoted, sort_key
@@ -141,21 +141,13 @@ def _smoothed(evaluator: Evaluator, node: ast.Call, windows: Windows, scalars: l
     return _blocks(evaluator, windows, lambda block: rates.smoothed(block, smoothing, trend))
 
 
-def _spread(evaluator: Evaluator, parts: dict[str, Frame], label: str) -> Frame:
-    """Frames of the same series, told apart by a label."""
-    labels = [labelling.with_label(one, label, text) for text, frame in parts.items() for one in frame.labels]
-    values = np.concatenate([frame.values for frame in parts.values()])
-    present = np.concatenate([frame.present for frame in parts.values()])
-    return settled(labels, values, present).unnamed()
-
-
 def _quantiles(evaluator: Evaluator, node: ast.Call, windows: Windows) -> Frame:
     label, *given = node.arguments[:-1]
     parts: dict[str, Frame] = {}
     for one in given:
         q = evaluator.scalar(one)
         parts[number(float(q[0]))] = _blocks(evaluator, windows, partial(quantiles, q=q))
-    return _spread(evaluator, parts, evaluator.string(label))
+    return labelling.told_apart(parts, evaluator.string(label))
 
 
 def _rollup(evaluator: Evaluator, name: str, windows: Windows) -> Frame:
@@ -163,7 +155,7 @@ def _rollup(evaluator: Evaluator, name: str, windows: Windows) -> Frame:
         what: _blocks(evaluator, windows, partial(rollup_part, function=name, what=what))
         for what in ("min", "max", "avg")
     }
-    return _spread(evaluator, parts, "rollup")
+    return labelling.told_apart(parts, "rollup")
 
 
 def _timestamp(evaluator: Evaluator, node: ast.Call) -> Frame:
@@ -229,46 +221,14 @@ def _label_join(evaluator: Evaluator, node: ast.Call) -> Frame:
     return labelling.joined(frame, target, separator, origins)
 
 
-def _histogram(evaluator: Evaluator, node: ast.Call) -> Frame:
-    *given, last = node.arguments
-    parameters = [evaluator.scalar(one) for one in given]
-    frame = evaluator.vector(last)
-
-    def bad(labels: Labels, text: str) -> None:
-        evaluator.notes.warn(
-            f'bucket label "le" is missing or has a malformed value of {quoted(text)}'
-            + (f" for metric name {quoted(name_of(labels))}" if name_of(labels) else ""),
-            evaluator.where(last),
-        )
-
-    def forced(labels: Labels) -> None:
-        evaluator.notes.inform(
-            f"input to {node.function} needed to be fixed for monotonicity (see "
-            "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
-            + (f" for metric name {quoted(name_of(labels))}" if name_of(labels) else ""),
-            evaluator.where(last),
-        )
-
-    if node.function == "histogram_fraction":
-        low, high = parameters
-        found = histogram.reckoned(
-            frame, lambda b, c, t: histogram.fraction(b, c, low[t], high[t]), bad, lambda _: None, node.keep_names
-        )
-    else:
-        q = parameters[0]
-        if frame.labels:
-            evaluator.warn_quantile(q, given[0])
-        found = histogram.reckoned(frame, lambda b, c, t: histogram.quantile(b, c, q[t]), bad, forced, node.keep_names)
-    return found.pruned()
-
-
 _OTHERS: dict[str, Callable[[Evaluator, ast.Call], Frame]] = {
     "absent": _absent,
     "clamp": _clamp,
     "clamp_max": _clamp,
     "clamp_min": _clamp,
-    "histogram_fraction": _histogram,
-    "histogram_quantile": _histogram,
+    "histogram_fraction": buckets.fraction,
+    "histogram_quantile": buckets.quantile,
+    "histogram_quantiles": buckets.quantiles,
     "label_join": _label_join,
     "label_replace": _label_replace,
     "round": _round,

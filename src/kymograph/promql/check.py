@@ -108,7 +108,7 @@ class _Checker:
             self._fail(f"expected at least {wanted.required} argument(s) in {call}, got {given}", node)
         if given > len(wanted.arguments) and not wanted.repeats:
             self._fail(f"expected at most {len(wanted.arguments)} argument(s) in {call}, got {given}", node)
-        kinds = [*wanted.arguments, *[wanted.arguments[-1]] * (given - len(wanted.arguments))][:given]
+        kinds = [*wanted.arguments, *wanted.arguments[-1:] * max(0, given - len(wanted.arguments))][:given]
         if node.function == "quantiles_over_time":
             kinds = ["string", *["scalar"] * (given - 2), "matrix"]  # type: ignore[list-item]
         for argument, kind in zip(node.arguments, kinds, strict=True):
@@ -120,11 +120,12 @@ class _Checker:
     def _binary(self, node: ast.Binary) -> None:
         self.check(node.left)
         self.check(node.right)
+        for side in (node.left, node.right):
+            if kind_of(side) not in ("scalar", "vector"):
+                self._fail("binary expression must contain only scalar and instant vector types", side)
         kinds = {kind_of(node.left), kind_of(node.right)}
-        if not kinds <= {"scalar", "vector"}:
-            self._fail("binary expression must contain only scalar and instant vector types", node)
         if kinds == {"scalar"} and node.operator in COMPARISONS and not node.returns_bool:
-            self._fail("comparisons between scalars must use BOOL modifier", node)
+            raise ParseError("comparisons between scalars must use BOOL modifier", self._text, node.sign)
         if "scalar" in kinds:
             if node.operator in SETS and not (node.operator in ("default", "if", "ifnot") and "vector" in kinds):
                 self._fail(f'set operator "{node.operator}" not allowed in binary scalar expression', node)

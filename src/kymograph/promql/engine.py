@@ -66,7 +66,7 @@ def query_range(
     if end_us < start_us:
         raise QueryError("end timestamp must not be before start time")
     grid = Grid(start_us, step_us, (end_us - start_us) // step_us + 1)
-    return _Query(source, text, limits or PromLimits(), lookback_us).range(grid)
+    return _Query(source, text, limits or PromLimits(), lookback_us).range(grid, end_us)
 
 
 class _Query:
@@ -81,7 +81,7 @@ class _Query:
         self._kind = kind_of(self._node)
 
     def instant(self, time: int) -> PromResult:
-        value = self._evaluate(Grid(time, 0, 1), LOOKBACK)
+        value = self._evaluate(Grid(time, 0, 1), time, LOOKBACK)
         common = {"warnings": self._notes.warnings, "infos": self._notes.infos, "samples": self._meter.samples}
         if isinstance(value, str):
             return PromResult("string", text=value, times=np.array([time]), **common)  # type: ignore[arg-type]
@@ -101,19 +101,21 @@ class _Query:
             **common,  # type: ignore[arg-type]
         )
 
-    def range(self, grid: Grid) -> PromResult:
+    def range(self, grid: Grid, end: int) -> PromResult:
         if self._kind not in ("scalar", "vector"):
             raise QueryError(
                 f'invalid expression type "{NAMES[self._kind]}" for range query, must be Scalar or instant Vector'
             )
         self._meter.room(grid.count)
-        value = self._evaluate(grid, grid.step)
+        value = self._evaluate(grid, end, grid.step)
         assert not isinstance(value, (str, SeriesSet))
         frame = value if isinstance(value, Frame) else single(value)
         return self._matrix(frame.pruned().series(grid))
 
-    def _evaluate(self, grid: Grid, implicit: int) -> Value | SeriesSet:
-        evaluator = Evaluator(self._source, self._text, grid, self._meter, self._notes, self._lookback, implicit)
+    def _evaluate(self, grid: Grid, end: int, implicit: int) -> Value | SeriesSet:
+        evaluator = Evaluator(
+            self._source, self._text, grid, (grid.start, end), self._meter, self._notes, self._lookback, implicit
+        )
         try:
             with np.errstate(all="ignore"):
                 if self._kind == "matrix":

@@ -27,18 +27,26 @@ class Evaluator:
 
     Attributes:
         grid: the steps.
-        bounds: first and last step of the query itself, for `@ start()` and `@ end()`, µs.
+        bounds: start and end of the query itself as they were asked for (the end may be no step), for `@ start()` and `@ end()`, µs.
         lookback: how long a sample stands for the present, µs.
         implicit: the window of a function that was given none, µs.
     """
 
     def __init__(
-        self, source: Source, text: str, grid: Grid, meter: Meter, notes: Notes, lookback: int, implicit: int
+        self,
+        source: Source,
+        text: str,
+        grid: Grid,
+        bounds: tuple[int, int],
+        meter: Meter,
+        notes: Notes,
+        lookback: int,
+        implicit: int,
     ) -> None:
         self._source, self._text = source, text
         self.grid, self.meter, self.notes = grid, meter, notes
         self.lookback, self.implicit = lookback, implicit
-        self.bounds = (grid.start, grid.end)
+        self.bounds = bounds
 
     def where(self, node: Node) -> str:
         return place(self._text, node.position)
@@ -141,9 +149,15 @@ class Evaluator:
         count = max(0, (grid.end - start) // step + 1)
         self.meter.room(count)
         inner = Evaluator(
-            self._source, self._text, Grid(start, step, count), self.meter, self.notes, self.lookback, self.implicit
+            self._source,
+            self._text,
+            Grid(start, step, count),
+            self.bounds,
+            self.meter,
+            self.notes,
+            self.lookback,
+            self.implicit,
         )
-        inner.bounds = self.bounds
         if not count:
             return SeriesSet([], np.zeros(0, np.int64), np.zeros(0), np.zeros(1, np.int64))
         return inner.vector(node.expression).pruned().series(inner.grid)

@@ -73,6 +73,7 @@ FUNCTIONS: dict[str, Signature] = {
     for letters, names in _SIGNATURES.items()
     for name in names.split()
 }
+FUNCTIONS["histogram_quantiles"] = Signature(("vector", "string", "scalar"), 3, True, "vector")
 FUNCTIONS["scalar"] = _signature("v", "scalar")
 # its parameters lead and repeat, and the series come last
 FUNCTIONS["quantiles_over_time"] = Signature(("string", "scalar", "matrix"), 3, True, "vector")

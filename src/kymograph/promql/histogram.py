@@ -6,6 +6,7 @@ The formulas are Prometheus': linear within a bucket, the lowest bucket starting
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,16 @@ from kymograph.promql.source import Floats
 _TOLERANCE = 1e-12  # relative difference below which a count that falls is taken for rounding
 _LE = frozenset(("le",))
 Reckon = Callable[[Floats, Floats, Any], Floats]
+
+
+@dataclass(frozen=True)
+class Forced:
+    """Counts of one histogram that fell from bucket to bucket: lowest and highest bound, largest fall, at which steps."""
+
+    lowest: float
+    highest: float
+    gap: float
+    steps: Any
 
 
 def bound_of(text: str) -> float | None:
@@ -33,12 +44,12 @@ def reckoned(
     frame: Frame,
     reckon: Reckon,
     bad: Callable[[Labels, str], None],
-    forced: Callable[[Labels], None],
+    forced: Callable[[Forced], None],
     keep_names: bool = False,
 ) -> Frame:
     """Apply a function of (bounds [B], counts [B, T'], steps [T']) to each histogram of a frame.
 
-    `bad` is told of series without a usable `le`, `forced` of histograms whose counts had to be made monotonic.
+    `bad` is told of series without a usable `le`, `forced` of counts that had to be made monotonic.
     """
     groups: dict[Labels, list[tuple[float, int]]] = {}
     for row, labels in enumerate(frame.labels):
@@ -51,7 +62,7 @@ def reckoned(
         groups.setdefault(dropped(labels, _LE), []).append((bound, row))
     count = frame.values.shape[1]
     values, present = np.full((len(groups), count), np.nan), np.zeros((len(groups), count), np.bool_)
-    for place, (labels, buckets) in enumerate(groups.items()):
+    for place, buckets in enumerate(groups.values()):
         buckets.sort()
         rows = np.array([row for _, row in buckets])
         bounds = np.array([bound for bound, _ in buckets])
@@ -59,8 +70,9 @@ def reckoned(
             present[place, steps] = True
             uppers, counts = _merged(bounds[there], frame.values[rows[there]][:, steps])
             if np.isposinf(uppers[-1]):
-                if _monotonic(counts):
-                    forced(labels)
+                fixed = _monotonic(uppers, counts)
+                if fixed is not None:
+                    forced(replace(fixed, steps=steps[fixed.steps]))
                 values[place, steps] = reckon(uppers, counts, steps)
     names = list(groups) if keep_names else [unnamed(labels) for labels in groups]
     return settled(names, values, present)
@@ -83,17 +95,24 @@ def _merged(bounds: Floats, counts: Floats) -> tuple[Floats, Floats]:
     return bounds[firsts], np.add.reduceat(counts, firsts, axis=0)
 
 
-def _monotonic(counts: Floats) -> bool:
-    """Make cumulative counts [B, T] never fall, in place; whether any fell by more than rounding."""
-    forced = False
+def _monotonic(bounds: Floats, counts: Floats) -> Forced | None:
+    """Make cumulative counts [B, T] never fall, in place; what fell by more than rounding, if anything did."""
+    found: Forced | None = None
     before = counts[0]
     for row in range(1, len(counts)):
         now = counts[row]
         near = np.abs(now - before) < _TOLERANCE * (np.abs(now) + np.abs(before))
         fell = (now < before) & ~near
-        forced |= bool(fell.any())
+        if fell.any():
+            gap = float((before - now)[fell].max())
+            found = Forced(
+                found.lowest if found else float(bounds[row]),
+                float(bounds[row]),
+                max(gap, found.gap) if found else gap,
+                np.union1d(np.flatnonzero(fell), found.steps) if found else np.flatnonzero(fell),
+            )
         counts[row] = before = np.where(near | fell, before, now)
-    return forced
+    return found
 
 
 def quantile(bounds: Floats, counts: Floats, q: Floats) -> Floats:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -103,3 +104,11 @@ def absent_labels(node: Node) -> Labels:
             found.pop(matcher.name, None)
         seen.add(matcher.name)
     return labels_of(found)
+
+
+def told_apart(parts: Mapping[str, Frame], label: str) -> Frame:
+    """Frames of the same series as one, told apart by a label; without metric names."""
+    labels = [with_label(one, label, text) for text, frame in parts.items() for one in frame.labels]
+    values = np.concatenate([frame.values for frame in parts.values()])
+    present = np.concatenate([frame.present for frame in parts.values()])
+    return settled(labels, values, present).unnamed()

@@ -78,7 +78,8 @@ def _problem(pattern: str) -> str:
     try:
         pc.match_substring_regex(pa.array([""]), anchored(pattern))
     except (pa.ArrowInvalid, UnicodeEncodeError) as problem:
-        return str(problem).removeprefix("Invalid regular expression: ") + f": `{pattern}`"
+        said = str(problem).removeprefix("Invalid regular expression: ").partition(": ^(?s:")[0]
+        return said.replace("missing )", "missing closing )") + f": `{anchored(pattern)}`"
     return ""
 
 

@@ -47,10 +47,11 @@ def per_window(windows: Windows, reckon: Callable[[Floats, Bools], Floats], leas
 def variance(values: Floats, inside: Bools) -> Floats:
     """Population variance of each row; the first value is taken off first, so that equal values give 0 exactly."""
     count = inside.sum(axis=1)
-    shifted = np.where(inside, values - values[:, :1], 0.0)
+    wide = values.astype(np.longdouble)
+    shifted = np.where(inside, wide - wide[:, :1], 0.0)
     mean = shifted.sum(axis=1) / count
     apart = np.where(inside, shifted - mean[:, None], 0.0)
-    found: Floats = (apart * apart).sum(axis=1) / count
+    found = ((apart * apart).sum(axis=1) / count).astype(np.float64)
     # an infinite value is no distance from itself, but its variance is not 0
     return np.where(np.isinf(values[:, 0]), np.nan, found)
 

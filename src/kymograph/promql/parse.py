@@ -59,7 +59,11 @@ class _Parser:
         return self._tokens[self._at]
 
     def fail(self, message: str, token: Token | None = None) -> NoReturn:
-        raise ParseError(message, self.text, (token or self.ahead).position)
+        token = token or self.ahead
+        signs = [one.text for one in self._tokens if one.kind == "sign"]
+        if token.kind == "end" and signs.count("(") > signs.count(")"):
+            message = "unclosed left parenthesis"
+        raise ParseError(message, self.text, token.position)
 
     def _next(self) -> Token:
         token = self.ahead
@@ -97,7 +101,7 @@ class _Parser:
             returns_bool, matching = self._modifiers(operator, token)
             right = self.expression(strength if operator == "^" else strength + 1)
             keep = self._keeps()
-            left = ast.Binary(left.position, operator, left, right, returns_bool, matching, keep)
+            left = ast.Binary(left.position, token.position, operator, left, right, returns_bool, matching, keep)
         self._depth -= 1
         return left
 
@@ -133,7 +137,7 @@ class _Parser:
                 card = cast(ast.Card, _GROUPS[group.text.lower()])
                 both = [label for label in include if on and label in matching.labels]
                 if both:
-                    self.fail(f'label "{both[0]}" must not occur in ON and GROUP clause at once', group)
+                    self.fail(f'label "{both[0]}" must not occur in ON and GROUP clause at once', token)
                 matching = replace(matching, card=card, include=include)
         return returns_bool, self._fills(operator, matching)
 

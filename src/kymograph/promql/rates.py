@@ -111,6 +111,12 @@ def predict_linear(windows: Windows, seconds: Floats) -> Answer:
     return slope * seconds + level, windows.count >= 2
 
 
+def _total(terms: Floats) -> Floats:
+    """Sums of rows, with the digits of a compensated sum."""
+    found: Floats = terms.sum(axis=1, dtype=np.longdouble).astype(np.float64)
+    return found
+
+
 def _regressed(windows: Windows, *, at_step: bool) -> tuple[Floats, Floats]:
     """Slope and level of the line at the first sample of each window, or at the evaluation time."""
     slope, level = np.zeros(windows.lo.size), np.zeros(windows.lo.size)
@@ -120,9 +126,8 @@ def _regressed(windows: Windows, *, at_step: bool) -> tuple[Floats, Floats]:
         x = np.where(inside, (times - origin[:, None]) / 1e6, 0.0)
         y = np.where(inside, values, 0.0)
         count = inside.sum(axis=1)
-        sum_x, sum_y = x.sum(axis=1), y.sum(axis=1)
-        varied = (x * x).sum(axis=1) - sum_x * sum_x / count
-        slope[part] = ((x * y).sum(axis=1) - sum_x * sum_y / count) / varied
+        sum_x, sum_y, sum_xy, sum_xx = (_total(terms) for terms in (x, y, x * y, x * x))
+        slope[part] = (sum_xy - sum_x * sum_y / count) / (sum_xx - sum_x * sum_x / count)
         level[part] = sum_y / count - slope[part] * sum_x / count
         constant = (values == values[:, :1]).all(axis=1)
         infinite = np.isinf(values[:, 0])
