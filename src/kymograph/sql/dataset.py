@@ -22,6 +22,9 @@ from kymograph.model.time import TIME, micros_of
 from kymograph.sql import worker
 from kymograph.sql.prune import Need, Selection
 
+# Upper bound of rows up to which a scan narrowed by labels is read before the plan runs.
+_READ_AT_ONCE = 2_000_000
+
 Part = Callable[[], Iterator[pa.RecordBatch]]
 
 
@@ -93,6 +96,8 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
         if need.columns is None:
             return None
         scan = self._scan(need.columns, need.selection.exact)
+        if need.selection.labels and scan.rows <= _READ_AT_ONCE:
+            scan = _read(scan)
         self._prepared = (need.columns, scan)
         return scan.rows
 
@@ -132,6 +137,12 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
         except BaseException as problem:
             self._access.fail(problem)
             raise
+
+
+def _read(scan: Scan) -> Scan:
+    """A scan of few series, read here and now: their rows are known then, and no thread has to be woken for them."""
+    batches = list(scan.batches())
+    return Scan(scan.schema, [lambda: iter(batches)] if batches else [], sum(batch.num_rows for batch in batches))
 
 
 def _expression(filter: Any) -> Any:
