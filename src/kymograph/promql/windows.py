@@ -173,7 +173,9 @@ class Windows:
         if int(count.sum()) > _DENSE * len(values):
             return _doubled(operation, values, lo, count).reshape(shape)
         pairs = np.stack([lo, self.hi.ravel()], axis=1).ravel()
-        return operation.reduceat(np.append(values, values[-1:]), pairs)[::2].reshape(shape)
+        found = operation.reduceat(np.append(values, values[-1:]), pairs)[::2]
+        found[count == 0] = 0  # where reduceat gives the sample after it
+        return found.reshape(shape)
 
     def flagged(self, flags: Bools) -> Ints:
         """How many samples of each window but its first have a flag."""
