@@ -15,7 +15,7 @@ from kymograph.promql.frame import Frame, single
 from kymograph.promql.functions import WINDOWED
 from kymograph.promql.instant import CALENDAR, ELEMENTWISE, calendar, rounded
 from kymograph.promql.labels import Bools, Labels, name_of, quoted, sort_key
-from kymograph.promql.overtime import OVER_TIME, quantiles, rollup_part
+from kymograph.promql.overtime import OVER_TIME, quantiles, rollup_names, rollup_part
 from kymograph.promql.ranges import over_range
 from kymograph.promql.result import number
 from kymograph.promql.source import Floats
@@ -94,7 +94,7 @@ def _windowed(evaluator: Evaluator, node: ast.Call) -> Frame:
     if name == "quantiles_over_time":
         return _quantiles(evaluator, node, windows)
     if name.startswith("rollup"):
-        return _rollup(evaluator, name, windows)
+        return _rollup(evaluator, node, windows)
     scalars = [evaluator.scalar(one) for i, one in enumerate(node.arguments) if i != place]
     if name in ("double_exponential_smoothing", "holt_winters"):
         frame = _smoothed(evaluator, node, windows, scalars)
@@ -150,10 +150,16 @@ def _quantiles(evaluator: Evaluator, node: ast.Call, windows: Windows) -> Frame:
     return labelling.told_apart(parts, evaluator.string(label))
 
 
-def _rollup(evaluator: Evaluator, name: str, windows: Windows) -> Frame:
+def _rollup(evaluator: Evaluator, node: ast.Call, windows: Windows) -> Frame:
+    names = list(rollup_names(node.function))
+    if len(node.arguments) > 1:
+        what = evaluator.string(node.arguments[1])
+        if what not in names:
+            raise QueryError(f"{node.function} gives {', '.join(names)}, not {quoted(what)}")
+        frame = _blocks(evaluator, windows, partial(rollup_part, function=node.function, what=what))
+        return frame if node.keep_names else frame.unnamed()
     parts = {
-        what: _blocks(evaluator, windows, partial(rollup_part, function=name, what=what))
-        for what in ("min", "max", "avg")
+        what: _blocks(evaluator, windows, partial(rollup_part, function=node.function, what=what)) for what in names
     }
     return labelling.told_apart(parts, "rollup")
 

@@ -109,13 +109,44 @@ def _at_last(windows: Windows) -> Answer:
     return windows.at(windows.times, windows.hi - 1) / 1e6, _there(windows)
 
 
-def share(windows: Windows, bound: Floats, *, above: bool, of_all: bool) -> Answer:
+def share(windows: Windows, bound: Floats, compare: np.ufunc, *, of_all: bool) -> Answer:
+    """How many samples compare to the bound (one per step), or which part of all."""
     found = np.zeros(windows.lo.size)
     for part, places, inside in windows.padded():
         values, limit = windows.values[places], bound[part % len(bound)][:, None]
-        hits = ((values > limit if above else values <= limit) & inside).sum(axis=1)
+        hits = (compare(values, limit) & inside).sum(axis=1)
         found[part] = hits / inside.sum(axis=1) if of_all else hits
     return found.reshape(windows.lo.shape), _there(windows)
+
+
+def _steps(windows: Windows) -> Floats:
+    """From each sample's predecessor to it."""
+    found = np.zeros(len(windows.values))
+    found[1:] = np.diff(windows.values)
+    return found
+
+
+def _sum_of_steps(windows: Windows, *, up: bool) -> Answer:
+    steps = _steps(windows)
+    part = np.maximum(steps, 0.0) if up else np.maximum(-steps, 0.0)
+    return windows.steps_of(part).sums(part)[0], _there(windows)
+
+
+def _count_of_steps(windows: Windows, *, up: bool) -> Answer:
+    steps = _steps(windows)
+    return windows.flagged(steps > 0 if up else steps < 0).astype(np.float64), _there(windows)
+
+
+def _slope(windows: Windows, before: Any) -> Answer:
+    """Rise from the sample at the index `before` to the last one, per second."""
+    seconds = (windows.at(windows.times, windows.hi - 1) - windows.at(windows.times, before)) / 1e6
+    return (windows.last - windows.at(windows.values, before)) / seconds, windows.count >= 2
+
+
+def _zscore(windows: Windows) -> Answer:
+    spread = np.sqrt(per_window(windows, variance))
+    apart = windows.last - means(windows)[0]
+    return np.where(apart == 0, 0.0, apart / spread), _there(windows)
 
 
 def integral(windows: Windows) -> Answer:
@@ -182,10 +213,21 @@ OVER_TIME: dict[str, Callable[..., Answer]] = {
     "tmin_over_time": lambda w: when(w, largest=False, last=False),
     "tfirst_over_time": _at_first,
     "tlast_over_time": _at_last,
-    "share_le_over_time": lambda w, bound: share(w, bound, above=False, of_all=True),
-    "share_gt_over_time": lambda w, bound: share(w, bound, above=True, of_all=True),
-    "count_le_over_time": lambda w, bound: share(w, bound, above=False, of_all=False),
-    "count_gt_over_time": lambda w, bound: share(w, bound, above=True, of_all=False),
+    "share_le_over_time": lambda w, bound: share(w, bound, np.less_equal, of_all=True),
+    "share_gt_over_time": lambda w, bound: share(w, bound, np.greater, of_all=True),
+    "share_eq_over_time": lambda w, bound: share(w, bound, np.equal, of_all=True),
+    "count_le_over_time": lambda w, bound: share(w, bound, np.less_equal, of_all=False),
+    "count_gt_over_time": lambda w, bound: share(w, bound, np.greater, of_all=False),
+    "count_eq_over_time": lambda w, bound: share(w, bound, np.equal, of_all=False),
+    "count_ne_over_time": lambda w, bound: share(w, bound, np.not_equal, of_all=False),
+    "ascent_over_time": lambda w: _sum_of_steps(w, up=True),
+    "descent_over_time": lambda w: _sum_of_steps(w, up=False),
+    "increases_over_time": lambda w: _count_of_steps(w, up=True),
+    "decreases_over_time": lambda w: _count_of_steps(w, up=False),
+    "ideriv": lambda w: _slope(w, w.hi - 2),
+    "deriv_fast": lambda w: _slope(w, w.lo),
+    "rate_over_sum": lambda w: (sums(w)[0] / (w.width / 1e6), _there(w)),
+    "zscore_over_time": _zscore,
     "sum2_over_time": lambda w: (w.sums(w.values * w.values)[0], _there(w)),
     "range_over_time": lambda w: (w.highest() - w.lowest(), _there(w)),
     "geomean_over_time": lambda w: (per_window(w, _geometric), _there(w)),
@@ -198,16 +240,29 @@ OVER_TIME: dict[str, Callable[..., Answer]] = {
 }
 
 
+ROLLUPS = {
+    "rollup_candlestick": {"open": "first", "close": "last", "low": "min", "high": "max"},
+}
+_MIN_MAX_AVG = {"min": "min", "max": "max", "avg": "avg"}
+
+
+def rollup_names(function: str) -> dict[str, str]:
+    """What a `rollup*` function gives: the value of its label `rollup`, and the statistic behind it."""
+    return ROLLUPS.get(function, _MIN_MAX_AVG)
+
+
 def rollup_part(windows: Windows, function: str, what: str) -> Answer:
-    """MetricsQL `rollup*`: min, max or avg over the window of the values, or of their steps from sample to sample."""
-    reckon = OVER_TIME[f"{what}_over_time"]
-    if function == "rollup":
+    """One statistic over the window of the values, or of what lies between each sample and the one before it."""
+    reckon = OVER_TIME[f"{rollup_names(function)[what]}_over_time"]
+    if function in ("rollup", "rollup_candlestick"):
         return reckon(windows)
-    values, times = windows.values, windows.times
-    steps = np.zeros(len(values))
-    steps[1:] = np.diff(values)
+    values, seconds = windows.values, np.ones(len(windows.values))
+    seconds[1:] = np.diff(windows.times) / 1e6
+    if function == "rollup_scrape_interval":
+        return reckon(windows.steps_of(seconds))
+    steps = _steps(windows)
     if function in ("rollup_rate", "rollup_increase"):
         steps[1:] = np.where(steps[1:] < 0, values[1:], steps[1:])
-    if function == "rollup_rate":
-        steps[1:] = steps[1:] / (np.diff(times) / 1e6)
+    if function in ("rollup_rate", "rollup_deriv"):
+        steps = steps / seconds
     return reckon(windows.steps_of(steps))

@@ -47,6 +47,29 @@ def _variance(frame: Frame) -> Floats:
     return variance(np.where(frame.present, frame.values, first), frame.present)
 
 
+def _mad(frame: Frame) -> Floats:
+    middle = _quantile(frame, 0.5)[:, None]
+    return _quantile(Frame(frame.labels, np.abs(frame.values - middle), frame.present), 0.5)
+
+
+def _zscore(frame: Frame) -> Floats:
+    mean, spread = _RANGE["range_avg"](frame)[:, None], np.sqrt(_variance(frame))[:, None]
+    apart = frame.values - mean
+    return np.where(apart == 0, 0.0, apart / spread)
+
+
+def _regression(frame: Frame) -> Floats:
+    """The least squares line through the present values, at every step."""
+    steps = np.where(frame.present, np.arange(frame.values.shape[1]), 0.0)
+    values, count = np.where(frame.present, frame.values, 0.0), _count(frame)
+    x, y = steps.sum(axis=1) / count, values.sum(axis=1) / count
+    apart = np.where(frame.present, steps - x[:, None], 0.0)
+    varied = (apart * apart).sum(axis=1)
+    slope = np.where(varied == 0, 0.0, (apart * values).sum(axis=1) / varied)
+    found: Floats = y[:, None] + slope[:, None] * (np.arange(frame.values.shape[1]) - x[:, None])
+    return found
+
+
 _RANGE: dict[str, Callable[[Frame], Any]] = {
     "range_avg": lambda f: np.where(f.present, f.values, 0.0).sum(axis=1) / _count(f),
     "range_sum": lambda f: np.where(f.present, f.values, 0.0).sum(axis=1),
@@ -57,6 +80,7 @@ _RANGE: dict[str, Callable[[Frame], Any]] = {
     "range_median": lambda f: _quantile(f, 0.5),
     "range_stddev": lambda f: np.sqrt(_variance(f)),
     "range_stdvar": _variance,
+    "range_mad": _mad,
 }
 
 
@@ -97,6 +121,10 @@ def over_range(name: str, frame: Frame, q: Floats | None = None) -> Frame:
     if name == "range_quantile" or name in _RANGE:
         values = _quantile(frame, q[0] if q is not None else 0.5) if name == "range_quantile" else _RANGE[name](frame)
         return Frame(frame.labels, np.repeat(values[:, None], frame.values.shape[1], axis=1), frame.present | True)
+    if name == "range_zscore":
+        return Frame(frame.labels, _zscore(frame), frame.present)
+    if name == "range_linear_regression":
+        return Frame(frame.labels, _regression(frame), frame.present | True)
     if name == "interpolate":
         return _interpolated(frame)
     if name in ("keep_last_value", "keep_next_value"):
