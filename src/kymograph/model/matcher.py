@@ -91,7 +91,7 @@ def _matcher(label: str, value: Any) -> Matcher:
         return Matcher(label, "=", "")
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return Matcher(label, "=", value)
-    if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, bytes):
-        if all(v is None or (isinstance(v, (str, int)) and not isinstance(v, bool)) for v in value):
-            return Matcher(label, "in", frozenset(value))
+    several = isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, bytes)
+    if several and all(v is None or (isinstance(v, (str, int)) and not isinstance(v, bool)) for v in value):
+        return Matcher(label, "in", frozenset(value))
     raise InvalidInput(f"label {label} cannot be compared with {value!r}", hint="give text")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -56,7 +56,7 @@ class TableSchema:
     fields: tuple[tuple[str, pa.DataType], ...]
     duplicates: Duplicates = "overwrite"
     partition: int = DAY
-    retention: Retention = Retention()
+    retention: Retention = field(default_factory=Retention)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _TABLE_NAME.fullmatch(self.name):

@@ -101,6 +101,11 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
         self._prepared = (need.columns, scan)
         return scan.rows
 
+    def most_rows(self) -> int:
+        """At most how many rows one scan of the plan yields."""
+        prepared = self._prepared
+        return (prepared[1] if prepared else self._scan([], self._need.selection.exact)).rows
+
     def divide(self, partitions: int) -> None:
         """Into how many fragments a scan may be divided."""
         self._partitions = partitions

@@ -84,7 +84,7 @@ def needs(plan: Any, labels_of: Callable[[Key], Labels], *, subqueries: bool) ->
     found: dict[Key, list[Selection]] = {}
     single: dict[Key, Need] = {}
     for scan, above, first in _scans(plan, None, None):
-        key = _key(scan)
+        key = key_of(scan)
         labels = labels_of(key)
         selection = _selection(scan.filters(), above, labels)
         found.setdefault(key, []).append(selection)
@@ -97,7 +97,7 @@ def needs(plan: Any, labels_of: Callable[[Key], Labels], *, subqueries: bool) ->
     }
 
 
-def _variant(node: Any) -> Any:
+def variant_of(node: Any) -> Any:
     """What kind of plan or expression a node is; None for kinds that have no Python face."""
     try:
         return node.to_variant()
@@ -105,7 +105,7 @@ def _variant(node: Any) -> Any:
         return None
 
 
-def _key(scan: Any) -> Key:
+def key_of(scan: Any) -> Key:
     _, schema, table = scan.fqn()
     return ("" if schema in (None, "public") else schema, table)
 
@@ -115,7 +115,7 @@ def _scans(plan: Any, above: Any, sort: tuple[str, int, bool] | None) -> Iterato
 
     `sort` is (column, rows, descending) of a Sort above that nothing but projections and aliases separates from here.
     """
-    variant = _variant(plan)
+    variant = variant_of(plan)
     kind = type(variant).__name__
     if kind == "TableScan":
         yield variant, above, (sort[1:] if sort and sort[0] == TIME else None)
@@ -137,17 +137,17 @@ def _sort(variant: Any) -> tuple[str, int, bool] | None:
     if fetch is None:
         return None
     key = variant.sort_exprs()[0]
-    column = _variant(key.expr())
+    column = variant_of(key.expr())
     return (column.name(), fetch, not key.ascending()) if type(column).__name__ == "Column" else None
 
 
 def _renamed(projection: Any, name: str) -> str | None:
     """The input column that a projection passes on as `name`."""
     for expression in projection.projections():
-        variant = _variant(expression)
+        variant = variant_of(expression)
         given = None
         if type(variant).__name__ == "Alias":
-            given, variant = variant.alias(), _variant(variant.expr())
+            given, variant = variant.alias(), variant_of(variant.expr())
         if type(variant).__name__ == "Column" and (given or variant.name()) == name:
             return str(variant.name())
     return None
@@ -174,7 +174,7 @@ def _selection(filters: list[Any], above: Any, labels: Labels) -> Selection:
     own = [part for expression in filters for part in _conjuncts(expression)]
     exact = True
     for i, part in enumerate([*own, *(_conjuncts(above) if above is not None else ())]):
-        variant = _variant(part)
+        variant = variant_of(part)
         compared = _compared(variant) if type(variant).__name__ == "BinaryExpr" else None
         bounds = _time_bounds(compared) if compared and TIME in labels else None
         if bounds is not None:
@@ -191,7 +191,7 @@ def _selection(filters: list[Any], above: Any, labels: Labels) -> Selection:
 
 
 def _conjuncts(expression: Any) -> Iterator[Any]:
-    variant = _variant(expression)
+    variant = variant_of(expression)
     if type(variant).__name__ == "BinaryExpr" and variant.op() == "AND":
         yield from _conjuncts(variant.left())
         yield from _conjuncts(variant.right())
@@ -201,7 +201,7 @@ def _conjuncts(expression: Any) -> Iterator[Any]:
 
 def _compared(variant: Any) -> tuple[str, str, Any] | None:
     """(column, operator, literal expression) of a comparison; the operator turned if the literal came first."""
-    left, right = _variant(variant.left()), _variant(variant.right())
+    left, right = variant_of(variant.left()), variant_of(variant.right())
     names = (type(left).__name__, type(right).__name__)
     if names == ("Column", "Literal"):
         return left.name(), variant.op(), variant.right()
@@ -244,20 +244,20 @@ def _label_values(variant: Any, labels: Labels) -> tuple[str, frozenset[str | in
     if kind != "BinaryExpr":
         return None
     if variant.op() == "OR":
-        left = _label_values(_variant(variant.left()), labels)
-        right = _label_values(_variant(variant.right()), labels) if left else None
+        left = _label_values(variant_of(variant.left()), labels)
+        right = _label_values(variant_of(variant.right()), labels) if left else None
         return (left[0], left[1] | right[1]) if left and right and left[0] == right[0] else None
     compared = _compared(variant)
     return _label_value(compared, labels) if compared else None
 
 
 def _in_list(variant: Any, labels: Labels) -> tuple[str, frozenset[str | int]] | None:
-    column = _variant(variant.expr())
+    column = variant_of(variant.expr())
     if variant.negated() or type(column).__name__ != "Column" or column.name() not in labels or column.name() == TIME:
         return None
     values = []
     for item in variant.list():
-        if type(_variant(item)).__name__ != "Literal":
+        if type(variant_of(item)).__name__ != "Literal":
             return None
         value = _plain(item)
         if value is None:
@@ -276,7 +276,7 @@ def _plain(literal: Any) -> str | int | None:
 
 def _columns(expression: Any) -> set[str] | None:
     """Names of the columns an expression reads; None if it holds something without plain operands."""
-    variant = _variant(expression)
+    variant = variant_of(expression)
     kind = type(variant).__name__
     if kind == "Column":
         return {variant.name()}

@@ -23,6 +23,7 @@ from kymograph.sql.contexts import CPUS, planning, running
 from kymograph.sql.dataset import Access, SourceDataset
 from kymograph.sql.failure import translated
 from kymograph.sql.gapfill import Block, find_block
+from kymograph.sql.joins import check_joins
 from kymograph.sql.parameters import bind, named
 from kymograph.sql.prune import Key, needs
 from kymograph.sql.result import Result
@@ -135,6 +136,7 @@ class _Run:
             plan = frame.optimized_logical_plan()
             del frame
             rows, bounds = _narrow(plan, datasets, subqueries=not simple)
+            check_joins(plan, lambda key: datasets[key].most_rows() if key in datasets else None)
             partitions = 1 if rows is not None and rows <= _SMALL else CPUS
             for dataset in datasets.values():
                 dataset.divide(partitions)

@@ -23,9 +23,7 @@ from kymograph.sql import worker
 from kymograph.sql.session import SqlSession
 
 ENDLESS = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"
-EXPLODING = (
-    "SELECT count(*) FROM generate_series(1, 10000) a, generate_series(1, 100000) b WHERE a.value + b.value = -1"
-)
+EXPLODING = "SELECT count(*) FROM generate_series(1, 1000000000000) a, (VALUES (1), (2)) b(y) WHERE a.value + b.y = -1"
 
 
 @pytest.fixture(scope="module")
