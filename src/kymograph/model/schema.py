@@ -167,15 +167,15 @@ def table_schema(
     if isinstance(labels, str):
         raise SchemaError(f"table {name}: labels must be a list of names, not {labels!r}")
     typed = []
-    for field, kind in (fields or {}).items():
+    for column, kind in (fields or {}).items():
         if isinstance(kind, str):
             if kind not in FIELD_TYPES:
                 raise SchemaError(
-                    f"table {name}: field {field} cannot be {kind!r}",
+                    f"table {name}: field {column} cannot be {kind!r}",
                     hint="one of " + ", ".join(FIELD_TYPES),
                 )
             kind = FIELD_TYPES[kind]
-        typed.append((field, kind))
+        typed.append((column, kind))
     if retention is not None and not isinstance(retention, Retention):
         raise InvalidInput(f"retention must be kymograph.Retention, not {retention!r}")
     return TableSchema(
