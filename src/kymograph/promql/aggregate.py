@@ -205,8 +205,9 @@ def count_values(frame: Frame, node: ast.Aggregate, label: str) -> Frame:
     with_label((), label, "x")
     if not frame.present.any():
         return Frame([], frame.values[:0], frame.present[:0])
-    distinct, codes = np.unique(frame.values[frame.present], return_inverse=True)
-    texts = [number(float(value)) for value in distinct]
+    # by bits: -0 is a text of its own
+    distinct, codes = np.unique(frame.values[frame.present].view(np.int64), return_inverse=True)
+    texts = [number(value) for value in distinct.view(np.float64).tolist()]
     rows, steps = np.nonzero(frame.present)
     keys = group_labels(frame.labels, node)
     cells: dict[Labels, int] = {}

@@ -17,6 +17,7 @@ from kymograph.promql.source import Floats
 
 Key = Callable[[Labels], Labels]
 _NONE = np.zeros(0, np.int64)
+_MANY_TO_ONE = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
 
 
 def scalars(operator: str, left: Floats, right: Floats) -> Floats:
@@ -124,9 +125,7 @@ def vectors(node: ast.Binary, left: Frame, right: Frame) -> Frame:
     labels = _result_labels(node, sides, many, one)
     if matching.card == "one-to-one":
         if _overlap(sides.of_many[many].tolist(), there):
-            raise QueryError(
-                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
-            )
+            raise QueryError(_MANY_TO_ONE)
     elif _overlap(list(zip(sides.of_many[many].tolist(), labels, strict=True)), there):
         raise QueryError("multiple matches for labels: grouping labels must ensure unique matches")
     of_many, of_one = sides.many.values[many], sides.one.values[one]
@@ -160,6 +159,8 @@ def _filled(node: ast.Binary, sides: _Sides, value: float, *, of_many: bool, lef
     frame, of = (sides.many, sides.of_many) if of_many else (sides.one, sides.of_one)
     other = sides.present(*((sides.one, sides.of_one) if of_many else (sides.many, sides.of_many)))
     there = frame.present & ~other[of]
+    if node.matching.card == "one-to-one" and _overlap(of.tolist(), there):
+        raise QueryError(_MANY_TO_ONE)
     rows = np.arange(len(frame.labels))
     if of_many:
         labels = [_result(node, one, ()) for one in frame.labels]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from kymograph.promql import ast, histogram
 from kymograph.promql.frame import Frame
 from kymograph.promql.histogram import Forced
 from kymograph.promql.labelling import told_apart
-from kymograph.promql.labels import Labels, name_of, quoted
+from kymograph.promql.labels import quoted
 from kymograph.promql.result import number
 from kymograph.promql.source import Floats
 
@@ -32,8 +33,7 @@ def fraction(evaluator: Evaluator, node: ast.Call) -> Frame:
 
 def quantile(evaluator: Evaluator, node: ast.Call) -> Frame:
     q, frame = evaluator.scalar(node.arguments[0]), evaluator.vector(node.arguments[1])
-    if frame.labels:
-        evaluator.warn_quantile(q, node.arguments[0])
+    evaluator.warn_quantile(q, node.arguments[0])
     return _quantile(evaluator, frame, q, node.arguments[1], node.keep_names)
 
 
@@ -44,10 +44,14 @@ def quantiles(evaluator: Evaluator, node: ast.Call) -> Frame:
     for one in given:
         q = evaluator.scalar(one)
         evaluator.warn_quantile(q, one)
-        text = number(float(q[0]))
-        # as OpenMetrics writes floats
-        parts[text if not text.lstrip("-").isdigit() else f"{text}.0"] = _quantile(evaluator, frame, q, source, True)
-    return told_apart(parts, evaluator.string(label))
+        found = _quantile(evaluator, frame, q, source, True)
+        for value in np.unique(q).tolist():
+            text = number(value)
+            asked = (q == value) | (np.isnan(q) & np.isnan(value))
+            # as OpenMetrics writes floats
+            name = f"{text}.0" if text.lstrip("-").isdigit() else text
+            parts[name] = Frame(found.labels, found.values, found.present & asked)
+    return told_apart(parts, evaluator.string(label)).pruned()
 
 
 def _quantile(evaluator: Evaluator, frame: Frame, q: Floats, source: ast.Node, keep_names: bool) -> Frame:
@@ -60,8 +64,11 @@ def _quantile(evaluator: Evaluator, frame: Frame, q: Floats, source: ast.Node, k
         fixed.append,
         keep_names,
     )
-    told.forced(fixed)
-    return found.pruned()
+    sound = (q >= 0) & (q <= 1)
+    # outside of [0, 1] nothing is looked at
+    values = np.where(sound, found.values, np.where(q < 0, -np.inf, np.where(q > 1, np.inf, np.nan)))
+    told.forced([replace(one, steps=one.steps[sound[one.steps]]) for one in fixed if sound[one.steps].any()])
+    return Frame(found.labels, values, found.present).pruned()
 
 
 class _Told:
@@ -70,11 +77,9 @@ class _Told:
     def __init__(self, evaluator: Evaluator, source: ast.Node) -> None:
         self._evaluator, self._source = evaluator, source
 
-    def bad(self, labels: Labels, text: str) -> None:
-        name = name_of(labels)
+    def bad(self, text: str) -> None:
         self._evaluator.notes.warn(
-            f'bucket label "le" is missing or has a malformed value of {quoted(text)}'
-            + (f" for metric name {quoted(name)}" if name else ""),
+            f'bucket label "le" is missing or has a malformed value of {quoted(text)}',
             self._evaluator.where(self._source),
         )
 

@@ -99,8 +99,8 @@ def _windowed(evaluator: Evaluator, node: ast.Call) -> Frame:
     if name in ("double_exponential_smoothing", "holt_winters"):
         frame = _smoothed(evaluator, node, windows, scalars)
     elif name == "quantile_over_time":
-        evaluator.warn_quantile(scalars[0], node.arguments[0])
         frame = _blocks(evaluator, windows, lambda block: quantiles(block, scalars[0]))
+        evaluator.warn_quantile(scalars[0][frame.present.any(axis=0)], node.arguments[0])
     else:
         function = _RATES.get(name) or OVER_TIME[name]
         frame = _blocks(evaluator, windows, lambda block: function(block, *scalars))
@@ -129,16 +129,18 @@ def _doubt_counters(evaluator: Evaluator, node: ast.Call, frame: Frame) -> None:
         if name and not name.endswith(_COUNTERS):
             evaluator.notes.inform(
                 "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: " + quoted(name),
-                evaluator.where(node.arguments[0]),
+                # Prometheus says the start of the query where a subquery stands
+                "1:1" if isinstance(ast.bare(node.arguments[0]), ast.Subquery) else evaluator.where(node.arguments[0]),
             )
 
 
 def _smoothed(evaluator: Evaluator, node: ast.Call, windows: Windows, scalars: list[Floats]) -> Frame:
-    smoothing, trend = float(scalars[0][0]), float(scalars[1][0])
-    for value, word, sign in ((smoothing, "smoothing", "sf"), (trend, "trend", "tf")):
-        if not 0 < value < 1:
-            raise QueryError(f"invalid {word} factor. Expected: 0 < {sign} < 1, got: {value:f}")
-    return _blocks(evaluator, windows, lambda block: rates.smoothed(block, smoothing, trend))
+    used = (windows.count > 0).any(axis=0)
+    for values, word, sign in ((scalars[0], "smoothing", "sf"), (scalars[1], "trend", "tf")):
+        for value in values[used & ((values <= 0) | (values >= 1))][:1].tolist():
+            shown = number(value) if np.isinf(value) else f"{value:f}"
+            raise QueryError(f"invalid {word} factor. Expected: 0 < {sign} < 1, got: {shown}")
+    return _blocks(evaluator, windows, lambda block: rates.smoothed(block, *scalars))
 
 
 def _quantiles(evaluator: Evaluator, node: ast.Call, windows: Windows) -> Frame:
@@ -179,12 +181,17 @@ def _absent(evaluator: Evaluator, node: ast.Call) -> Frame:
     return Frame([labelling.absent_labels(node.arguments[0])], np.ones((1, len(some))), ~some[None, :]).pruned()
 
 
+def _largest(left: Floats, right: Floats) -> Floats:
+    """As Go has it: infinity wins over NaN."""
+    return np.where(np.isposinf(left) | np.isposinf(right), np.inf, np.maximum(left, right))
+
+
 def _clamp(evaluator: Evaluator, node: ast.Call) -> Frame:
     frame = evaluator.vector(node.arguments[0])
     bounds = [evaluator.scalar(one) for one in node.arguments[1:]]
     low = bounds[0] if node.function != "clamp_max" else np.array([-np.inf])
     high = bounds[-1] if node.function != "clamp_min" else np.array([np.inf])
-    values = np.maximum(low, np.minimum(high, frame.values))
+    values = _largest(low, -_largest(-high, -frame.values))
     return _named(node, Frame(frame.labels, values, frame.present & ~(high < low))).pruned()
 
 

@@ -10,11 +10,12 @@ import numpy as np
 from kymograph.errors import QueryError
 from kymograph.promql import aggregate, ast, binary
 from kymograph.promql.ast import Node, When
+from kymograph.promql.fixed import is_fixed
 from kymograph.promql.frame import Frame, Grid, Notes, empty, single
 from kymograph.promql.labels import is_label_name, quoted
 from kymograph.promql.lexer import place
 from kymograph.promql.limits import Meter
-from kymograph.promql.result import number
+from kymograph.promql.result import general
 from kymograph.promql.source import Floats, SeriesSet, Source
 from kymograph.promql.windows import Windows, positions
 
@@ -60,6 +61,8 @@ class Evaluator:
         """
         self.meter.room(0)
         node = ast.bare(node)
+        if self.grid.count > 1 and is_fixed(node) and not isinstance(node, (ast.Number, ast.String)):
+            return self._once(node)
         if isinstance(node, ast.Number):
             return np.full(self.grid.count, node.value)
         if isinstance(node, ast.String):
@@ -83,6 +86,18 @@ class Evaluator:
 
             return call(self, node)
         raise QueryError("a range vector cannot stand here")
+
+    def _once(self, node: Node) -> Value:
+        """What is the same at every step, evaluated at the first one."""
+        value, count = self._on(Grid(self.grid.start, 0, 1)).evaluate(node), self.grid.count
+        if isinstance(value, Frame):
+            return Frame(value.labels, np.repeat(value.values, count, axis=1), np.repeat(value.present, count, axis=1))
+        return np.repeat(value, count) if isinstance(value, np.ndarray) else value
+
+    def _on(self, grid: Grid) -> Evaluator:
+        return Evaluator(
+            self._source, self._text, grid, self.bounds, self.meter, self.notes, self.lookback, self.implicit
+        )
 
     def vector(self, node: Node) -> Frame:
         value = self.evaluate(node)
@@ -148,16 +163,7 @@ class Evaluator:
         start = ((grid.start - node.window) // step + 1) * step
         count = max(0, (grid.end - start) // step + 1)
         self.meter.room(count)
-        inner = Evaluator(
-            self._source,
-            self._text,
-            Grid(start, step, count),
-            self.bounds,
-            self.meter,
-            self.notes,
-            self.lookback,
-            self.implicit,
-        )
+        inner = self._on(Grid(start, step, count))
         if not count:
             return SeriesSet([], np.zeros(0, np.int64), np.zeros(0), np.zeros(1, np.int64))
         return inner.vector(node.expression).pruned().series(inner.grid)
@@ -191,10 +197,11 @@ class Evaluator:
         if node.operator == "limit_ratio":
             return self._limit_ratio(frame, parameter, node.parameter)
         if node.operator == "quantile":
-            if not frame.labels:
-                return frame
-            self.warn_quantile(parameter, node.parameter)
-            return aggregate.quantile(frame, node, parameter)
+            # Prometheus names the extremes here, and every value elsewhere
+            known = parameter[~np.isnan(parameter)]
+            extremes = [known.max(initial=1.0), known.min(initial=0.0), parameter.max()]  # max() is NaN where any is
+            self.warn_quantile(np.array(extremes), node.parameter)
+            return aggregate.quantile(frame, node, parameter) if frame.labels else frame
         if node.operator == "limitk":
             return aggregate.limited(frame, node, parameter).pruned()
         return aggregate.ranks(frame, node, parameter).pruned()
@@ -207,17 +214,18 @@ class Evaluator:
     def _limit_ratio(self, frame: Frame, ratio: Floats, node: Node) -> Frame:
         if np.isnan(ratio).any():
             raise QueryError("Ratio value is NaN")
-        for value in np.unique(ratio[np.abs(ratio) > 1]):
-            capped = number(float(np.clip(value, -1, 1)))
-            self.notes.warn(
-                f"ratio value should be between -1 and 1, got {number(float(value))}, capping to {capped}",
-                self.where(node),
-            )
+        most, least = float(ratio.max()), float(ratio.min())
+        for value, capped, beyond in ((most, "1", most > 1), (least, "-1", least < -1)):
+            if beyond:
+                self.notes.warn(
+                    f"ratio value should be between -1 and 1, got {general(value)}, capping to {capped}",
+                    self.where(node),
+                )
         return aggregate.limited_ratio(frame, np.clip(ratio, -1, 1)).pruned() if frame.labels else frame
 
     def warn_quantile(self, q: Floats, node: Node) -> None:
         for value in np.unique(q[~((q >= 0) & (q <= 1))]):
-            self.notes.warn(f"quantile value should be between 0 and 1, got {number(float(value))}", self.where(node))
+            self.notes.warn(f"quantile value should be between 0 and 1, got {general(float(value))}", self.where(node))
 
 
 def constant(values: Sequence[float]) -> Frame:

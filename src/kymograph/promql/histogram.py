@@ -43,13 +43,13 @@ def bound_of(text: str) -> float | None:
 def reckoned(
     frame: Frame,
     reckon: Reckon,
-    bad: Callable[[Labels, str], None],
+    bad: Callable[[str], None],
     forced: Callable[[Forced], None],
     keep_names: bool = False,
 ) -> Frame:
     """Apply a function of (bounds [B], counts [B, T'], steps [T']) to each histogram of a frame.
 
-    `bad` is told of series without a usable `le`, `forced` of counts that had to be made monotonic.
+    `bad` is told what a series has in place of a usable `le`, `forced` of counts that had to be made monotonic.
     """
     groups: dict[Labels, list[tuple[float, int]]] = {}
     for row, labels in enumerate(frame.labels):
@@ -57,7 +57,7 @@ def reckoned(
         bound = bound_of(text)
         if bound is None:
             if frame.present[row].any():
-                bad(labels, text)
+                bad(text)
             continue
         groups.setdefault(dropped(labels, _LE), []).append((bound, row))
     count = frame.values.shape[1]

@@ -47,8 +47,7 @@ ELEMENTWISE: dict[str, Callable[[Floats], Floats]] = {
 
 
 def _seconds(values: Floats) -> Any:
-    # what is no time at all becomes the epoch here, and NaN again below
-    return np.trunc(np.where(np.isfinite(values), values, 0.0)).clip(-6e16, 6e16).astype("datetime64[s]")
+    return np.trunc(np.where(np.abs(values) < _BEYOND, values, 0.0)).astype("datetime64[s]")
 
 
 def _days(values: Floats) -> Any:
@@ -76,9 +75,15 @@ CALENDAR: dict[str, Callable[[Floats], Any]] = {
 }
 
 
+# what Go makes of the seconds of NaN, infinities and whatever int64 does not hold: 292277026596-12-04T15:30:08Z
+_BEYOND = 2.0**63
+_NO_DATE = {"year": 292277026596, "month": 12, "day_of_month": 4, "day_of_week": 0}
+_NO_DATE |= {"day_of_year": 339, "days_in_month": 31, "hour": 15, "minute": 30}
+
+
 def calendar(name: str, values: Floats) -> Floats:
-    """A part of the UTC date of seconds since the epoch; NaN stays NaN."""
-    found: Floats = np.where(np.isnan(values), np.nan, CALENDAR[name](values).astype(np.float64))
+    """A part of the UTC date of seconds since the epoch."""
+    found: Floats = np.where(np.abs(values) < _BEYOND, CALENDAR[name](values).astype(np.float64), _NO_DATE[name])
     return found
 
 

@@ -23,6 +23,7 @@ _TOKEN = re.compile(
     |(?P<sign>==|!=|<=|>=|=~|!~|[-+*/%^<>=(){}\[\],:@])""",
     re.VERBOSE | re.DOTALL,
 )
+_OCTAL = re.compile(r"0[0-7_]+")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([abfnrtv\\'\"]))|\\")
 _SIMPLE = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34}
 
@@ -116,7 +117,9 @@ def _duration(raw: str, text: str, at: int) -> float:
 def _number(raw: str, scale: str, text: str, at: int) -> float:
     digits = raw.removesuffix(scale)
     try:
-        number = float(int(digits, 16)) if digits[:2] in ("0x", "0X") else float(digits)
+        # as Go reads integers: 0x1F is hexadecimal and 017 octal, but 0.17 and 09 are what they look like
+        base = 16 if digits[:2] in ("0x", "0X") else 8 if _OCTAL.fullmatch(digits) else 0
+        number = float(int(digits, base)) if base else float(digits)
     except (ValueError, OverflowError):
         raise ParseError(f'bad number or duration syntax: "{raw}"', text, at) from None
     return number * _SCALES.get(scale, 1)

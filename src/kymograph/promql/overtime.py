@@ -85,10 +85,11 @@ def _apart_from_median(values: Floats, inside: Bools) -> Floats:
 
 
 def _first_place(values: Floats, inside: Bools, last: bool, largest: bool) -> Any:
-    sign = 1.0 if largest else -1.0
-    worth = np.where(inside, np.where(np.isnan(values), -np.inf, sign * values), -np.inf)
-    best = worth.max(axis=1)[:, None]
-    hit = inside & (worth == best)
+    number = inside & ~np.isnan(values)
+    # NaN counts only where there is nothing else
+    used = inside & (number | ~number.any(axis=1, keepdims=True))
+    worth = np.where(number, values if largest else -values, -np.inf)
+    hit = used & ((worth == worth.max(axis=1, where=used, initial=-np.inf)[:, None]) | ~number)
     return (hit.shape[1] - 1 - hit[:, ::-1].argmax(axis=1)) if last else hit.argmax(axis=1)
 
 

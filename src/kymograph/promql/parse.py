@@ -14,6 +14,8 @@ from kymograph.promql.lexer import ParseError, Token, tokens
 
 _UNARY = 8  # looser than ^, tighter than *
 _DEPTH = 120
+_WORDS = frozenset(("by", "without", "on", "ignoring", "bool", "offset", "group_left", "group_right"))
+_OURS = frozenset(("median", "default", "if", "ifnot"))  # names to Prometheus
 _GROUPS = {"group_left": "many-to-one", "group_right": "one-to-many"}
 
 
@@ -166,7 +168,8 @@ class _Parser:
             return sign * token.value / 1e6
         if token.text.lower() in ("inf", "nan"):
             return sign * float(token.text)
-        return self.fail(f"unexpected {_shown(token)} in {where}, expected number", token)
+        wanted = "timestamp" if where == "@" else "number or duration"
+        return self.fail(f"unexpected {_shown(token)} in {where}, expected {wanted}", token)
 
     def _labels(self) -> tuple[str, ...]:
         self._expect("(", "grouping opts")
@@ -176,8 +179,8 @@ class _Parser:
             if token.kind not in ("name", "string") or not token.text:
                 self.fail(f"unexpected {_shown(token)} in grouping opts, expected label", token)
             found.append(token.text)
-            if not self._is(")"):
-                self._expect(",", "grouping opts")
+            if not self._is(")") and not self._takes(","):
+                self.fail(f'unexpected {_shown(self.ahead)} in grouping opts, expected "," or ")"')
         return tuple(found)
 
     def _primary(self) -> Node:
@@ -369,5 +372,13 @@ class _Parser:
 def _shown(token: Token) -> str:
     if token.kind == "end":
         return "end of input"
-    kind = {"name": "identifier", "sign": "character"}.get(token.kind, token.kind)
-    return f'{kind} "{token.text}"'
+    word = token.text.lower()
+    if token.kind in ("sign", "name") and (word in PRECEDENCE or word in ("@", "=~", "!~")) and word not in _OURS:
+        return f"<op:{word}>"
+    if token.kind == "sign":
+        return f'"{token.text}"'
+    if token.kind == "name" and word in AGGREGATORS and word not in _OURS:
+        return f"<aggr:{word}>"
+    if token.kind == "name" and word in _WORDS:
+        return f"<{word}>"
+    return f'{"identifier" if token.kind == "name" else token.kind} "{token.text}"'

@@ -136,18 +136,19 @@ def _regressed(windows: Windows, *, at_step: bool) -> tuple[Floats, Floats]:
     return slope.reshape(windows.lo.shape), level.reshape(windows.lo.shape)
 
 
-def smoothed(windows: Windows, smoothing: float, trend: float) -> Answer:
-    """Double exponential smoothing (Holt's linear method): the level at the last sample."""
+def smoothed(windows: Windows, smoothing: Floats, trend: Floats) -> Answer:
+    """Double exponential smoothing (Holt's linear method): the level at the last sample. One factor each per step."""
     found = np.zeros(windows.lo.size)
     for part, places, inside in windows.padded(2):
         values = windows.values[places]
+        share, tilt = smoothing[part % len(smoothing)], trend[part % len(trend)]
         before, level = np.zeros(len(part)), values[:, 0].copy()
         slope = values[:, 1] - values[:, 0]
         for column in range(1, values.shape[1]):
             more = inside[:, column]
             if column > 1:
-                slope = np.where(more, trend * (level - before) + (1 - trend) * slope, slope)
-            new = smoothing * values[:, column] + (1 - smoothing) * (level + slope)
+                slope = np.where(more, tilt * (level - before) + (1 - tilt) * slope, slope)
+            new = share * values[:, column] + (1 - share) * (level + slope)
             before, level = np.where(more, level, before), np.where(more, new, level)
         found[part] = level
     return found.reshape(windows.lo.shape), windows.count >= 2

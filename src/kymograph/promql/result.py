@@ -56,3 +56,8 @@ def number(value: float) -> str:
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     return np.format_float_positional(value, trim="-")
+
+
+def general(value: float) -> str:
+    """As `number`, but very small and very large ones with an exponent: what Go's %g writes in messages."""
+    return repr(value) if 0 < abs(value) < 1e-4 or 1e21 <= abs(value) < math.inf else number(value)
