@@ -13,6 +13,7 @@ from kymograph.promql.frame import Frame, settled
 from kymograph.promql.index import Ints
 from kymograph.promql.labelling import with_label
 from kymograph.promql.labels import NAME, Bools, Labels, dropped, kept, unique
+from kymograph.promql.limits import Meter
 from kymograph.promql.result import number
 from kymograph.promql.source import Floats
 from kymograph.promql.windows import exact_sum
@@ -200,7 +201,7 @@ def _whole(k: Floats) -> Ints:
     return np.trunc(k).astype(np.int64)
 
 
-def count_values(frame: Frame, node: ast.Aggregate, label: str) -> Frame:
+def count_values(frame: Frame, node: ast.Aggregate, label: str, meter: Meter) -> Frame:
     """One series per group and distinct value, the value as text in a label."""
     with_label((), label, "x")
     if not frame.present.any():
@@ -216,6 +217,7 @@ def count_values(frame: Frame, node: ast.Aggregate, label: str) -> Frame:
         labels = with_label(keys[row], label, texts[code])
         named[row, code] = cells.setdefault(labels, len(cells))
     where = np.array([named[pair] for pair in zip(rows.tolist(), codes.ravel().tolist(), strict=True)])
+    meter.room(len(cells) * frame.values.shape[1])
     found = np.zeros((len(cells), frame.values.shape[1]))
     np.add.at(found, (where, steps), 1.0)
     return settled(list(cells), found, found > 0)

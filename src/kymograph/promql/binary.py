@@ -13,6 +13,7 @@ from kymograph.promql.ast import Matching
 from kymograph.promql.frame import Frame, empty, settled, single
 from kymograph.promql.instant import ARITHMETIC, COMPARE
 from kymograph.promql.labels import NAME, Bools, Labels, dropped, kept, labels_of, shown, sort_key, unnamed
+from kymograph.promql.limits import Meter
 from kymograph.promql.source import Floats
 
 Key = Callable[[Labels], Labels]
@@ -114,13 +115,19 @@ def _overlap(codes: list[Any], present: Bools) -> bool:
     return bool((count > 1).any())
 
 
-def vectors(node: ast.Binary, left: Frame, right: Frame) -> Frame:
-    """Arithmetic or comparison of two vectors."""
+def vectors(node: ast.Binary, left: Frame, right: Frame, meter: Meter) -> Frame:
+    """Arithmetic or comparison of two vectors.
+
+    Raises:
+        QueryError: series that do not find each other one to one, or many to one where the query says so.
+        LimitExceeded: too many pairs.
+    """
     matching = node.matching
     swapped = matching.card == "one-to-many"
     sides = _Sides(*((right, left) if swapped else (left, right)), matching)
     sides.check_one("left" if swapped else "right")
     many, one = sides.pairs()
+    meter.room(len(many) * left.values.shape[1])
     there = sides.many.present[many] & sides.one.present[one]
     labels = _result_labels(node, sides, many, one)
     if matching.card == "one-to-one":

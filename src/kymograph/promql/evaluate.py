@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ from kymograph.errors import QueryError
 from kymograph.promql import aggregate, ast, binary
 from kymograph.promql.ast import Node, When
 from kymograph.promql.fixed import is_fixed
-from kymograph.promql.frame import Frame, Grid, Notes, empty, single
+from kymograph.promql.frame import Frame, Grid, Notes, empty
 from kymograph.promql.labels import is_label_name, quoted
 from kymograph.promql.lexer import place
 from kymograph.promql.limits import Meter
@@ -50,7 +49,8 @@ class Evaluator:
         self.bounds = bounds
 
     def where(self, node: Node) -> str:
-        return place(self._text, node.position)
+        """`line:column` of an expression, inside any parentheses."""
+        return place(self._text, ast.bare(node).position)
 
     def evaluate(self, node: Node) -> Value:
         """The answer of any expression but a range vector.
@@ -175,7 +175,7 @@ class Evaluator:
         if node.operator in ("and", "or", "unless", "if", "ifnot", "default"):
             return binary.sets(node, left, right).pruned()
         if isinstance(left, Frame) and isinstance(right, Frame):
-            return binary.vectors(node, left, right).pruned()
+            return binary.vectors(node, left, right, self.meter).pruned()
         if isinstance(left, Frame):
             assert isinstance(right, np.ndarray)
             return binary.with_scalar(node, left, right, scalar_first=False).pruned()
@@ -188,7 +188,7 @@ class Evaluator:
         frame = self.vector(node.expression)
         if node.operator == "count_values":
             assert node.parameter is not None
-            return aggregate.count_values(frame, node, self.string(node.parameter))
+            return aggregate.count_values(frame, node, self.string(node.parameter), self.meter)
         if node.operator == "median":
             node = replace(node, operator="quantile", parameter=ast.Number(node.position, 0.5))
         if node.parameter is None:
@@ -226,7 +226,3 @@ class Evaluator:
     def warn_quantile(self, q: Floats, node: Node) -> None:
         for value in np.unique(q[~((q >= 0) & (q <= 1))]):
             self.notes.warn(f"quantile value should be between 0 and 1, got {general(float(value))}", self.where(node))
-
-
-def constant(values: Sequence[float]) -> Frame:
-    return single(np.asarray(values, np.float64))

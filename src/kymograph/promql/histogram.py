@@ -139,7 +139,7 @@ def quantile(bounds: Floats, counts: Floats, q: Floats) -> Floats:
 def fraction(bounds: Floats, counts: Floats, lower: Floats, upper: Floats) -> Floats:
     """The share [T] of observations between two values."""
     total = counts[-1]
-    low, high = _rank(bounds, counts, lower), _rank(bounds, counts, upper)
+    low, high = (np.minimum(_rank(bounds, counts, value), total) for value in (lower, upper))
     found = np.where(lower >= upper, 0.0, (high - low) / total)
     return np.asarray(np.where((total == 0) | np.isnan(lower) | np.isnan(upper), np.nan, found), np.float64)
 

@@ -87,18 +87,13 @@ def calendar(name: str, values: Floats) -> Floats:
     return found
 
 
-def power(left: Floats, right: Floats) -> Floats:
-    found: Floats = np.power(left, right)
-    return found
-
-
 ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": np.add,
     "-": np.subtract,
     "*": np.multiply,
     "/": np.divide,
     "%": np.fmod,
-    "^": power,
+    "^": np.power,
     "atan2": np.arctan2,
 }
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {

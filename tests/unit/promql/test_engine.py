@@ -136,3 +136,10 @@ def test_hash() -> None:
     assert xxh64(b"abc") == 0x44BC2CF5AD770999
     shares = [hash_of((("__name__", "m"), ("host", f"h{i}"))) / 2**64 for i in range(2000)]
     assert np.histogram(shares, 4, (0, 1))[0].min() > 400
+
+
+def test_answers_that_grow_with_values_or_pairs_are_bounded(source: Source) -> None:
+    with pytest.raises(LimitExceeded, match="samples"):
+        query_range(source, 'count_values("v", m_total * time())', 0, 590 * S, S, PromLimits(samples=200_000))
+    with pytest.raises(LimitExceeded, match="samples"):
+        query_range(source, "m_total * on() group_left vector(1)", 0, 590 * S, S, PromLimits(samples=12_500))
