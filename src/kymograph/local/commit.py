@@ -115,8 +115,10 @@ def _owned(batch: pa.RecordBatch) -> pa.RecordBatch:
 def encode_batch(batch: pa.RecordBatch, *, compress: bool = True) -> memoryview:
     """One batch as an Arrow IPC stream, lz4-compressed unless it is tiny."""
     sink = pa.BufferOutputStream()
+    # threads of its own would only take turns with those that seal
     codec = "lz4" if compress and batch.nbytes > _COMPRESS_ABOVE else None
-    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=codec, use_threads=False)
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     return memoryview(sink.getvalue())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from kymograph.model.matcher import Matcher
 from kymograph.model.schema import TableSchema
 
 # blocks with at least this many values are never merged again; it bounds the memory of a merge
-FULL_BLOCK = 6_000_000
+FULL_BLOCK = 3_000_000
 FANOUT = 8
 
 
@@ -36,8 +37,7 @@ def seal(folder: Folder, table: Table) -> int:
             if generation.schema.duplicates == "ignore":
                 runs = [run.without(preceded(generation, run)) for run in runs]
             rows = sum(run.visible for run in runs)
-            for partition, data in _partitions(generation.schema, runs):
-                new.append(folder.write_block(table, data, partition=partition, level=0))
+            _write_blocks(folder, table, _partitions(generation.schema, runs), new)
             folder.publish(table, new, rewritten, sealed=hot_ids)
         except BaseException:
             folder.discard(new)
@@ -67,6 +67,22 @@ def _rewrite(folder: Folder, table: Table, block: Block, gone: Sequence[Ints | N
         data = as_table(schema, left)
         partition, level = block.row.partition, block.row.level
         new.append(folder.write_block(table, data, partition=partition, level=level, replaces=[block]))
+
+
+def _write_blocks(folder: Folder, table: Table, parts: Iterator[tuple[int, pa.Table]], new: list[BlockRow]) -> None:
+    """Write each part as a block, a large one as two at a time: encoding is most of sealing, and one file takes one core."""
+    with ThreadPoolExecutor(2, thread_name_prefix="kymograph-encode") as pool:
+        for partition, data in parts:
+            half = -(-data.num_rows // 2) if data.num_rows * data.num_columns >= 2 * FULL_BLOCK else data.num_rows
+            writing = [
+                pool.submit(folder.write_block, table, data.slice(at, half), partition=partition, level=0)
+                for at in range(0, data.num_rows, half)
+            ]
+            wait(writing)
+            # what was written is known before a failure is raised, so that it is removed again
+            new.extend(future.result() for future in writing if not future.exception())
+            for future in writing:
+                future.result()
 
 
 def _partitions(schema: TableSchema, runs: Sequence[Run]) -> Iterator[tuple[int, pa.Table]]:
