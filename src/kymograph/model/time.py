@@ -115,18 +115,18 @@ def time_array(values: Any) -> pa.Array:
         if kind == TIME_TYPE:
             result = array
         elif pa.types.is_integer(kind):
-            result = array.cast(pa.int64()).cast(pa.timestamp("us")).cast(TIME_TYPE)
+            result = array.cast(pa.int64()).view(TIME_TYPE)
         elif pa.types.is_timestamp(kind) and kind.unit == "ns":
             # floor, also before 1970, where a cast would truncate towards it
             nanos = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
-            result = pa.array(nanos // 1000, pa.int64()).cast(pa.timestamp("us")).cast(TIME_TYPE)
+            result = pa.array(nanos // 1000, pa.int64()).view(TIME_TYPE)
         elif pa.types.is_timestamp(kind):
             result = array.cast(pa.timestamp("us", tz=kind.tz)).cast(TIME_TYPE)
         elif pa.types.is_date(kind):
             result = array.cast(pa.timestamp("us")).cast(TIME_TYPE)
         elif _is_text(kind):
             micros = [_from_text(text) for text in array.to_pylist()]
-            result = pa.array(micros, pa.int64()).cast(TIME_TYPE)
+            result = pa.array(micros, pa.int64()).view(TIME_TYPE)
         else:
             raise TimeError(f"a time column cannot be of type {kind}", hint=_HINT)
     except pa.ArrowInvalid as problem:
