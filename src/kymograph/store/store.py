@@ -13,7 +13,7 @@ from kymograph.errors import StorageError, StoreClosed
 from kymograph.model.matcher import Matcher, matchers_of
 from kymograph.model.schema import Duplicates, TableSchema, table_schema
 from kymograph.model.time import to_micros
-from kymograph.options import QueryLimits, Retention, StoreOptions
+from kymograph.options import QueryLimits, Retention, StoreOptions, parse_duration
 from kymograph.store.jobs import Job, Jobs, now_micros
 from kymograph.store.metrics import Metrics, Sample
 from kymograph.store.reading import Selection, read_ordered, stream
@@ -21,6 +21,10 @@ from kymograph.store.report import BOUNDS, bounds_of, describe_store
 from kymograph.store.tables import Tables
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from kymograph.promql.result import PromResult
+    from kymograph.promql.source import Source
     from kymograph.sql.result import Result
     from kymograph.sql.session import SqlSession
 
@@ -50,6 +54,7 @@ class Store:
         self._closing = threading.Lock()
         self._session: SqlSession | None = None
         self._session_lock = threading.Lock()
+        self._source: Source | None = None
         self._write_failure: str | None = None
         self.options = options or StoreOptions()
         self.path = path
@@ -210,6 +215,30 @@ class Store:
         self._check()
         return self._sql_session().query(query, {**(params or {}), **named}, limits or QueryLimits())
 
+    def promql(self, text: str, *, time: Any = None) -> PromResult:
+        """Evaluate PromQL or MetricsQL at one time (anything that is a time; default now).
+
+        Returns:
+            A vector, matrix, scalar or string with labels, int64 µs times and float64 values; see `PromResult`.
+
+        Raises:
+            QueryError: the text is no query or cannot be evaluated. LimitExceeded: series, samples or seconds.
+        """
+        from kymograph.promql.engine import query_instant
+
+        at = now_micros() if time is None else to_micros(time)
+        return query_instant(self._series_source(), text, at)
+
+    def promql_range(self, text: str, *, start: Any, end: Any, step: str | timedelta | int) -> PromResult:
+        """Evaluate PromQL or MetricsQL at `start`, `start + step`, … up to `end`, both included; see `promql`.
+
+        Args:
+            step: duration text, timedelta or int µs.
+        """
+        from kymograph.promql.engine import query_range
+
+        return query_range(self._series_source(), text, to_micros(start), to_micros(end), parse_duration(step))
+
     def scan(
         self,
         table: str,
@@ -334,6 +363,15 @@ class Store:
             if self._session is None:
                 self._session = SqlSession(self.engine)
             return self._session
+
+    def _series_source(self) -> Source:
+        from kymograph.promql.source import Source
+
+        engine = self.engine
+        with self._session_lock:
+            if self._source is None:
+                self._source = Source(engine)  # kept, because it holds the label index
+            return self._source
 
     def _prune_job(self) -> Job:
         def run() -> str:
