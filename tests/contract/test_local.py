@@ -173,6 +173,15 @@ class TestMaintenance(Local):
         assert new[0] not in ids
         self.put(engine, {("a", "x", 1): 7.0})
         engine.close()
+        # a later check still tells, until a repair has taken note
+        engine = self.open(folder)
+        assert not engine.notes
+        assert any("rebuilt" in note for note in engine.check().notes)
+        engine.check(repair=True)
+        engine.close()
+        engine = self.open(folder)
+        assert not engine.check().notes
+        engine.close()
         engine = self.open(folder)
         assert len(scanned(engine, "t")) == len(before[0])
         engine.close()

@@ -31,7 +31,7 @@ from kymograph.local.files import Files, storage_errors
 from kymograph.local.folder import Folder, Generation, Table
 from kymograph.local.lock import WriterLock
 from kymograph.local.numbers import statistics_of
-from kymograph.local.recovery import canonical_labels, load, open_folder
+from kymograph.local.recovery import LOSSES, canonical_labels, load, open_folder
 from kymograph.local.scanning import Query
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import TableSchema
@@ -307,9 +307,16 @@ class LocalEngine:
         return removed
 
     def check(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> CheckReport:
-        """Verify sizes, checksums and structure of everything stored; `repair` salvages what is undamaged."""
+        """Verify sizes, checksums and structure of everything stored; `repair` salvages what is undamaged.
+
+        The report's notes tell what earlier openings found damaged too, until a repair.
+        """
         folder = self._writable() if repair else self._readable()
-        return integrity.check(folder, repair=repair, notes=self.notes, progress=progress)
+        earlier = [note for note in self.get_document(*LOSSES) or [] if not note.endswith(tuple(self.notes))]
+        report = integrity.check(folder, repair=repair, notes=[*earlier, *self.notes], progress=progress)
+        if repair and self.get_document(*LOSSES):
+            self.put_document(*LOSSES, None)
+        return report
 
     def _maintain(self) -> None:
         pause = 1.0

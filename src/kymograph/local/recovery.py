@@ -25,6 +25,8 @@ from kymograph.model.time import TIME, micros_of
 from kymograph.options import StoreOptions
 
 log = logging.getLogger("kymograph.local")
+# the document that keeps what was lost, until a repair has taken note of it
+LOSSES = ("store", "losses")
 
 
 def open_folder(path: Path, options: StoreOptions, files: Files) -> tuple[Folder, list[str]]:
@@ -49,8 +51,18 @@ def open_folder(path: Path, options: StoreOptions, files: Files) -> tuple[Folder
     if lost:
         notes.append(lost)
         log.error("%s", lost)
+    if notes:
+        _remember(folder, notes)
     _remove_strays(folder, notes)
     return folder, notes
+
+
+def _remember(folder: Folder, notes: list[str]) -> None:
+    """Keep what was found damaged for the next `kymo check`: the damage itself may be gone once the folder is open."""
+    with folder.catalog.transaction():
+        earlier = folder.catalog.load_documents().get(LOSSES) or []
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        folder.catalog.put_document(*LOSSES, [*earlier, *(f"{now} {note}" for note in notes)][-100:])
 
 
 def _load(path: Path, options: StoreOptions, files: Files) -> Folder:
