@@ -106,7 +106,7 @@ class StoreOptions:
 
     Attributes:
         sync: "full": a returned write survives power loss; "normal": it survives `kill -9`, and
-            power loss costs what was committed since the last checkpoint of the log (at most 16 MiB
+            power loss costs what was committed since the last checkpoint of the log (at most 64 MiB
             of it); "off": the operating system decides; `kill -9` loses nothing, power loss may.
         cap: bytes the whole folder may take; None is unbounded.
         age: age bound of every table that has none of its own, µs; None is unbounded.

@@ -99,6 +99,7 @@ class Catalog:
         self.path = folder / CATALOG
         self.lock = threading.RLock()
         self._files = files
+        self._synchronous = _SYNCHRONOUS[sync]
         new = not self.path.exists()
         if new and read_only:
             raise StorageError(f"{folder} holds no store", hint="open it once for writing, or check the path")
@@ -106,19 +107,19 @@ class Catalog:
         with self._errors():
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
             try:
-                self._prepare(new, sync, read_only, log_bytes)
+                self._prepare(new, read_only, log_bytes)
             except BaseException:
                 self._db.close()
                 raise
 
-    def _prepare(self, new: bool, sync: Sync, read_only: bool, log_bytes: int) -> None:
+    def _prepare(self, new: bool, read_only: bool, log_bytes: int) -> None:
         if not read_only:
             if new:
                 # large pages: batches are blobs of up to a megabyte; incremental vacuum gives their room back
                 self._db.execute("PRAGMA page_size = 16384")
                 self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[sync]}")
+            self._db.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._db.execute(f"PRAGMA wal_autocheckpoint = {max(16, log_bytes // 16384)}")
             self._db.execute(f"PRAGMA journal_size_limit = {log_bytes}")
         self._db.execute("PRAGMA cache_size = -8192")
@@ -355,15 +356,24 @@ class Catalog:
                 total += Path(f"{self.path}{suffix}").stat().st_size
         return total
 
+    def checkpoint(self) -> None:
+        """Fold the log into the file, over a connection of its own, so that nobody waits for it."""
+        with self._errors(), contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            self._files.step("checkpoint", self.path)
+            other.execute(f"PRAGMA synchronous = {self._synchronous}")
+            other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def shrink(self, keep: int, *, wait: bool = False) -> None:
-        """Fold the log into the file and give back free pages beyond `keep` bytes.
+        """Give back free pages beyond `keep` bytes and fold the log into the file.
 
         What other processes still read stays in the log; with `wait` they are waited for and the log is emptied.
         """
         with self.lock, self._errors():
-            self._files.step("checkpoint", self.path)
             free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
             page = self._db.execute("PRAGMA page_size").fetchone()[0]
+            if free * page <= keep and not wait:
+                return
+            self._files.step("checkpoint", self.path)
             if free * page > keep:
                 # a script: this pragma gives a row without columns per page, and execute() would stop at the first
                 self._db.executescript(f"PRAGMA incremental_vacuum({free - keep // page})")

@@ -38,11 +38,12 @@ from kymograph.model.schema import TableSchema
 from kymograph.options import StoreOptions
 
 log = logging.getLogger("kymograph.local")
+_SPARE_BYTES = 4 * 2**20  # free pages of the catalog that wait for the next batches when nothing is going on
 Answer = TypeVar("Answer")
 
 
 class LocalEngine:
-    """Tables in a folder. One writing instance per folder; any number of read-only ones beside it.
+    """Tables in a folder: one writing instance, any number of read-only ones beside it.
 
     Attributes:
         notes: what was noticed at opening (recovered, rebuilt, lost), in words.
@@ -149,8 +150,7 @@ class LocalEngine:
         retention.make_room(folder, 2 * batch.nbytes + self._head_limit)
         rows = self._committer.append(found, batch)
         if self._head_bytes() > self._head_limit // 2:
-            with self._wake:
-                self._wake.notify_all()
+            self._notify()
         return rows
 
     def _head_bytes(self) -> int:
@@ -287,15 +287,16 @@ class LocalEngine:
         """Turn hot rows into blocks now. Returns rows sealed."""
         folder = self._writable()
         chosen = list(folder.tables.values()) if table is None else [folder.table(table)]
-        return sum(self._seal(one) for one in chosen)
+        rows = [self._seal(one) for one in chosen]
+        folder.catalog.shrink(_SPARE_BYTES)
+        return sum(rows)
 
     def _seal(self, table: Table) -> int:
         retention.make_room(self._folder, table.head.total_bytes)
         rows = sealing.seal(self._folder, table)
         if rows:
-            self._folder.catalog.shrink(min(self._head_limit // 4, 4 * 2**20))
-        with self._wake:
-            self._wake.notify_all()
+            self._folder.catalog.checkpoint()
+        self._notify()
         return rows
 
     def compact(self, progress: Callable[[int, int], None] | None = None) -> int:
@@ -307,10 +308,7 @@ class LocalEngine:
         return removed
 
     def check(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> CheckReport:
-        """Verify sizes, checksums and structure of everything stored; `repair` salvages what is undamaged.
-
-        The report's notes tell what earlier openings found damaged too, until a repair.
-        """
+        """Verify everything stored; `repair` salvages. Notes tell of earlier openings too, until a repair."""
         folder = self._writable() if repair else self._readable()
         earlier = [note for note in self.get_document(*LOSSES) or [] if not note.endswith(tuple(self.notes))]
         report = integrity.check(folder, repair=repair, notes=[*earlier, *self.notes], progress=progress)
@@ -341,6 +339,10 @@ class LocalEngine:
                 log.exception("background work failed")
                 time.sleep(1)
 
+    def _notify(self) -> None:
+        with self._wake:
+            self._wake.notify_all()
+
     def _maintain_once(self) -> None:
         tables = list(self._folder.tables.values())
         full = self._head_bytes() > self._head_limit // 2
@@ -350,8 +352,8 @@ class LocalEngine:
             if (full and table is largest) or table.head.age(now) * 1e6 > self.options.seal_after:
                 self._seal(table)
         sealing.compact(self._folder, eager=False)
-
-    # life
+        if not full:
+            self._folder.catalog.shrink(_SPARE_BYTES)
 
     def _readable(self) -> Folder:
         if self._closed:
@@ -385,8 +387,7 @@ class LocalEngine:
         if self._closed:
             return
         self._closed = True
-        with self._wake:
-            self._wake.notify_all()
+        self._notify()
         if self._worker.is_alive():
             self._worker.join()
         with self._folder.structure, self._committer.lock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -78,11 +79,13 @@ class Head:
         """Everything as runs, oldest first, no key visible twice among them."""
         if self.pending:
             batches, self.pending = self.pending, []
-            rows = sort_batches(self.schema, batches)
-            self.on_run(rows)
-            self._insert(Run.of(rows))
-            self._merge()
+            self._take(sort_batches(self.schema, batches))
         return [*self.sealing, *self.active]
+
+    def _take(self, rows: MemoryRows) -> None:
+        self.on_run(rows)
+        self._insert(Run.of(rows))
+        self._merge()
 
     def _insert(self, new: Run) -> None:
         first_wins = self.schema.duplicates == "ignore"
@@ -105,12 +108,31 @@ class Head:
             batches = [b for b in (visible_batch(self.schema, run) for run in pair) if b is not None]
             self.active[-2:] = [Run.of(sort_batches(self.schema, batches))] if batches else []
 
+    def presort(self, lock: AbstractContextManager[object]) -> None:
+        """Sort what is pending without holding the table's lock meanwhile, so that writers go on."""
+        with lock:
+            batches, schema = list(self.pending), self.schema
+        if not batches:
+            return
+        rows = sort_batches(schema, batches)
+        with lock:
+            same = len(self.pending) >= len(batches) and all(
+                mine is theirs for mine, theirs in zip(self.pending, batches, strict=False)
+            )
+            if same and self.schema is schema:  # else a reader was faster
+                del self.pending[: len(batches)]
+                self._take(rows)
+
     def freeze(self) -> tuple[list[Run], list[int]]:
-        """Set everything aside for sealing; still visible. Returns the runs and the hot rows they come from."""
-        self.runs()
+        """Set all runs aside for sealing; still visible. Returns them and the hot rows they come from.
+
+        Batches that are still pending stay active.
+        """
         self.sealing, self.active = [*self.sealing, *self.active], []
-        self._sealing_ids, self._hot_ids = [*self._sealing_ids, *self._hot_ids], []
-        self._sealing_bytes, self.bytes = self._sealing_bytes + self.bytes, 0
+        kept = len(self._hot_ids) - len(self.pending)
+        self._sealing_ids, self._hot_ids = [*self._sealing_ids, *self._hot_ids[:kept]], self._hot_ids[kept:]
+        waiting = sum(batch.nbytes for batch in self.pending)
+        self._sealing_bytes, self.bytes = self._sealing_bytes + self.bytes - waiting, waiting
         return list(self.sealing), list(self._sealing_ids)
 
     def sealed(self) -> None:

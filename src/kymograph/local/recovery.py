@@ -78,8 +78,8 @@ def _load(path: Path, options: StoreOptions, files: Files) -> Folder:
 
 
 def log_bytes(options: StoreOptions) -> int:
-    """Size of the write-ahead log after which it is folded into the catalog; small under a small cap."""
-    return 16 * 2**20 if options.cap is None else min(16 * 2**20, options.cap // 64)
+    """Size of the log at which a writer folds it into the catalog himself; small under a small cap."""
+    return 64 * 2**20 if options.cap is None else min(64 * 2**20, options.cap // 64)
 
 
 def load(folder: Folder) -> None:

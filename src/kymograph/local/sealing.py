@@ -26,10 +26,13 @@ FANOUT = 8
 def seal(folder: Folder, table: Table) -> int:
     """Turn the table's hot rows into blocks. Returns rows sealed; on failure they stay hot."""
     with folder.structure:
+        table.head.presort(table.lock)
         with table.lock:
-            if table.dropped or table.damage or table.head.empty:
+            if table.dropped or table.damage:
                 return 0
             runs, hot_ids = table.head.freeze()
+            if not runs and not hot_ids:
+                return 0
             generation = Generation(table.schema, table.blocks, tuple(runs))
         new: list[BlockRow] = []
         try:
