@@ -131,6 +131,8 @@ class Head:
         self.sealing, self.active = [*self.sealing, *self.active], []
         kept = len(self._hot_ids) - len(self.pending)
         self._sealing_ids, self._hot_ids = [*self._sealing_ids, *self._hot_ids[:kept]], self._hot_ids[kept:]
+        # what stays has come while the rest was sorted, so its age counts from now
+        self._since = time.monotonic()
         waiting = sum(batch.nbytes for batch in self.pending)
         self._sealing_bytes, self.bytes = self._sealing_bytes + self.bytes - waiting, waiting
         return list(self.sealing), list(self._sealing_ids)
