@@ -271,12 +271,12 @@ class Catalog:
         self._count("hot", 1)
         return int(cursor.lastrowid or 0)
 
-    def load_hot(self, table_id: int | None = None) -> list[HotRow]:
+    def load_hot(self) -> list[HotRow]:
         """The log in commit order, without bytes; counts are verified."""
         query = "SELECT id, table_id, rows, min_time, max_time FROM hot ORDER BY id"
         rows = [HotRow(*row) for row in self._db.execute(query)]
         self._verify_count("hot", len(rows))
-        return rows if table_id is None else [row for row in rows if row.table_id == table_id]
+        return rows
 
     def read_hot(self, row: HotRow) -> bytes:
         found = self._db.execute("SELECT data, crc FROM hot WHERE id = ?", (row.id,)).fetchone()

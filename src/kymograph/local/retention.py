@@ -38,6 +38,7 @@ def prune(folder: Folder, *, now: int, dry_run: bool, force: bool, delete: Delet
         chosen += _over_cap(folder, {block.row.id for _, block, _ in chosen}, 0)
         report = _report(folder, chosen, dry_run)
         if not dry_run:
+            _drop_all(folder, chosen)
             for name in {victim.table for victim in partly}:
                 table = folder.table(name)
                 delete(table, now - (_age(folder, table) or 0))
@@ -86,22 +87,20 @@ def _partly_too_old(folder: Folder, now: int) -> list[Victim]:
     return victims
 
 
-def make_room(folder: Folder, need: int) -> PruneReport:
+def make_room(folder: Folder, need: int) -> None:
     """Drop the oldest blocks when `need` more bytes would pass 90 % of the cap."""
     cap = folder.options.cap
     if cap is None or folder.usage() + need <= cap * HIGH // 100:
-        return PruneReport()
+        return
     with folder.structure:
-        return _report(folder, _over_cap(folder, set(), need), dry_run=False)
+        _drop_all(folder, _over_cap(folder, set(), need))
 
 
 def _report(folder: Folder, chosen: Sequence[_Choice], dry_run: bool) -> PruneReport:
     victims: dict[tuple[str, int, Reason], list[Block]] = {}
-    by_table: dict[str, list[Block]] = {}
     for table, block, reason in chosen:
         victims.setdefault((table.schema.name, block.row.partition, reason), []).append(block)
-        by_table.setdefault(table.schema.name, []).append(block)
-    report = PruneReport(
+    return PruneReport(
         tuple(
             Victim(
                 table=name,
@@ -116,10 +115,14 @@ def _report(folder: Folder, chosen: Sequence[_Choice], dry_run: bool) -> PruneRe
         ),
         dry_run,
     )
-    if not dry_run:
-        for name, blocks in by_table.items():
-            _drop(folder, folder.table(name), blocks)
-    return report
+
+
+def _drop_all(folder: Folder, chosen: Sequence[_Choice]) -> None:
+    by_table: dict[str, list[Block]] = {}
+    for table, block, _ in chosen:
+        by_table.setdefault(table.schema.name, []).append(block)
+    for name, blocks in by_table.items():
+        _drop(folder, folder.table(name), blocks)
 
 
 def _drop(folder: Folder, table: Table, blocks: list[Block]) -> None:
