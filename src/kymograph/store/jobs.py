@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time as clock
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,25 +37,42 @@ class Job:
 class Jobs:
     """Runs jobs one after the other in one daemon thread; the last `KEPT` runs stay as documents of the engine."""
 
-    def __init__(self, engine: Engine, jobs: Sequence[Job]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._jobs = jobs
-        self._stop = threading.Event()
+        self._jobs: list[Job] = []
+        self._stopped = False
+        self._wake = threading.Event()
         self._lock = threading.Lock()
         self._failures: dict[str, str] = {}
-        self._due = {job.name: now_micros() + min(job.every, _FIRST_AFTER) for job in jobs}
+        self._due: dict[str, int] = {}
         self._keys: deque[str] | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Begin; the first run of each job comes after its pause, or 30 s when that is longer."""
-        if self._jobs and self._thread is None:
-            self._thread = threading.Thread(target=self._loop, name="kymograph-jobs", daemon=True)
-            self._thread.start()
+    def add(self, job: Job) -> None:
+        """Run a job from now on; the first run comes after its pause, or 30 s when that is longer.
+
+        A job of the same name is replaced.
+        """
+        with self._lock:
+            self._jobs = [*(one for one in self._jobs if one.name != job.name), job]
+            self._due[job.name] = now_micros() + min(job.every, _FIRST_AFTER)
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(target=self._loop, name="kymograph-jobs", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def remove(self, name: str) -> None:
+        """Run a job no more; a run in progress ends by itself."""
+        with self._lock:
+            self._jobs = [one for one in self._jobs if one.name != name]
+            self._due.pop(name, None)
+            self._failures.pop(name, None)
 
     def stop(self) -> None:
         """Wait for the run in progress and end; no job starts after this returns. May be called twice."""
-        self._stop.set()
+        with self._lock:
+            self._stopped = True
+        self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -75,14 +92,15 @@ class Jobs:
         return [documents[key] for key in sorted(documents)]
 
     def _loop(self) -> None:
-        while not self._stop.is_set():
+        while not self._stopped:
+            self._wake.clear()
             with self._lock:
-                job = min(self._jobs, key=lambda job: self._due[job.name])
-                pause = self._due[job.name] - now_micros()
-            # at most a minute, so that a clock that is set back cannot put a job off for long
-            if pause > 0 and self._stop.wait(min(pause / 1e6, 60.0)):
-                return
-            if now_micros() >= self._due[job.name]:
+                job = min(self._jobs, key=lambda job: self._due[job.name], default=None)
+                pause = 60_000_000 if job is None else self._due[job.name] - now_micros()
+            if job is None or pause > 0:
+                # at most a minute, so that a clock that is set back cannot put a job off for long
+                self._wake.wait(min(pause / 1e6, 60.0))
+            else:
                 self._run(job)
 
     def _run(self, job: Job) -> None:
@@ -100,7 +118,8 @@ class Jobs:
                 self._failures.pop(job.name, None)
             else:
                 self._failures[job.name] = f"job {job.name}: {detail}"
-            self._due[job.name] = now_micros() + job.every
+            if job.name in self._due:
+                self._due[job.name] = now_micros() + job.every
         entry = {"job": job.name, "started": started, "finished": now_micros(), "ok": ok, "detail": detail}
         # a full disk must not end the thread: the next run is tried and reported all the same
         with contextlib.suppress(KymographError):

@@ -143,9 +143,9 @@ def test_jobs_go_on_after_a_failure_and_keep_the_last_hundred() -> None:
             stopped.set()
         return f"run {runs}"
 
-    jobs = Jobs(engine, [Job("odd", 1, run)])
+    jobs = Jobs(engine)
     seen = []
-    jobs.start()
+    jobs.add(Job("odd", 1, run))
     try:
         until(lambda: seen.append(jobs.failure()) or stopped.is_set())  # type: ignore[func-returns-value]
     finally:
@@ -167,8 +167,8 @@ def test_failures_of_jobs_are_named() -> None:
         failed.set()
         raise DiskFull("no room", hint="make some")
 
-    jobs = Jobs(engine, [Job("prune", 1, run)])
-    jobs.start()
+    jobs = Jobs(engine)
+    jobs.add(Job("prune", 1, run))
     failed.wait(10)
     until(lambda: jobs.failure() is not None)
     jobs.stop()

@@ -1,0 +1,74 @@
+"""The verbs that ask in a language: SQL and PromQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kymograph.model.time import to_micros
+from kymograph.options import QueryLimits, parse_duration
+from kymograph.store.base import StoreBase
+from kymograph.store.jobs import now_micros
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from kymograph.promql.result import PromResult
+    from kymograph.promql.source import Source
+    from kymograph.sql.result import Result
+    from kymograph.sql.session import SqlSession
+
+
+class QueryVerbs(StoreBase):
+    """Questions to a store; see `Store`."""
+
+    def sql(
+        self, query: str, params: Mapping[str, Any] | None = None, *, limits: QueryLimits | None = None, **named: Any
+    ) -> Result:
+        """Run one read-only SQL statement.
+
+        Args:
+            params: values of `$name` placeholders; also as keywords: `sql("… WHERE gpu = $gpu", gpu="GPU-1")`.
+            limits: time, memory and rows the query may take.
+
+        Raises:
+            QueryError: it cannot be planned or run, or writes.
+            LimitExceeded: it took more than `limits`.
+        """
+        self._check()
+        return self._sql_session().query(query, {**(params or {}), **named}, limits or QueryLimits())
+
+    def promql(self, text: str, *, time: Any = None) -> PromResult:
+        """Evaluate PromQL or MetricsQL at one time (anything that is a time; default now).
+
+        Returns:
+            A vector, matrix, scalar or string with labels, int64 µs times and float64 values; see `PromResult`.
+
+        Raises:
+            QueryError: the text is no query or cannot be evaluated. LimitExceeded: series, samples or seconds.
+        """
+        from kymograph.promql.engine import query_instant
+
+        at = now_micros() if time is None else to_micros(time)
+        return query_instant(self._series_source(), text, at)
+
+    def promql_range(self, text: str, *, start: Any, end: Any, step: str | timedelta | int) -> PromResult:
+        """Evaluate PromQL or MetricsQL at `start`, `start + step`, … up to `end`, both included; see `promql`.
+
+        Args:
+            step: duration text, timedelta or int µs.
+        """
+        from kymograph.promql.engine import query_range
+
+        return query_range(self._series_source(), text, to_micros(start), to_micros(end), parse_duration(step))
+
+    def _sql_session(self) -> SqlSession:
+        from kymograph.sql.session import SqlSession
+
+        return self._kept("sql", lambda: SqlSession(self._engine))
+
+    def _series_source(self) -> Source:
+        from kymograph.promql.source import Source
+
+        self._check()
+        return self._kept("source", lambda: Source(self._engine))  # kept, because it holds the label index
