@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kymograph.errors import LimitExceeded
 
 
+class QueryTimeout(LimitExceeded):
+    """The query took more wall time than it may."""
+
+
+class QueryCancelled(LimitExceeded):
+    """Nobody waits for the answer any more."""
+
+
 @dataclass(frozen=True)
 class PromLimits:
-    """Attributes: series selected by one selector, samples read and computed in all, seconds of wall time."""
+    """What one query may use.
+
+    Attributes:
+        series: selected by one selector.
+        samples: read and computed in all.
+        seconds: of wall time.
+        cancelled: asked now and then, from the thread of the query; true ends it with QueryCancelled.
+    """
 
     series: int = 50_000
     samples: int = 50_000_000
     seconds: float = 60.0
+    cancelled: Callable[[], bool] | None = None
 
 
 class Meter:
@@ -44,8 +61,11 @@ class Meter:
                 f"the query needs {self.samples + samples:,} samples, the limit is {self._limits.samples:,}",
                 hint="ask for fewer series, a shorter range or a longer step",
             )
+        cancelled = self._limits.cancelled
+        if cancelled is not None and cancelled():
+            raise QueryCancelled("the query was cancelled")
         if clock.monotonic() > self._deadline:
-            raise LimitExceeded(
+            raise QueryTimeout(
                 f"the query took longer than {self._limits.seconds:g} s",
                 hint="ask for fewer series, a shorter range or a longer step",
             )

@@ -13,10 +13,13 @@ from kymograph.store.jobs import now_micros
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from kymograph.promql.limits import PromLimits
     from kymograph.promql.result import PromResult
     from kymograph.promql.source import Source
     from kymograph.sql.result import Result
     from kymograph.sql.session import SqlSession
+
+_LOOKBACK = 300 * 10**6  # as in Prometheus
 
 
 class QueryVerbs(StoreBase):
@@ -38,8 +41,19 @@ class QueryVerbs(StoreBase):
         self._check()
         return self._sql_session().query(query, {**(params or {}), **named}, limits or QueryLimits())
 
-    def promql(self, text: str, *, time: Any = None) -> PromResult:
+    def promql(
+        self,
+        text: str,
+        *,
+        time: Any = None,
+        limits: PromLimits | None = None,
+        lookback: str | timedelta | int = _LOOKBACK,
+    ) -> PromResult:
         """Evaluate PromQL or MetricsQL at one time (anything that is a time; default now).
+
+        Args:
+            limits: series, samples and seconds the query may take.
+            lookback: how long a sample stands for the present; duration text, timedelta or int µs.
 
         Returns:
             A vector, matrix, scalar or string with labels, int64 µs times and float64 values; see `PromResult`.
@@ -50,9 +64,18 @@ class QueryVerbs(StoreBase):
         from kymograph.promql.engine import query_instant
 
         at = now_micros() if time is None else to_micros(time)
-        return query_instant(self._series_source(), text, at)
+        return query_instant(self._series_source(), text, at, limits, lookback_us=parse_duration(lookback))
 
-    def promql_range(self, text: str, *, start: Any, end: Any, step: str | timedelta | int) -> PromResult:
+    def promql_range(
+        self,
+        text: str,
+        *,
+        start: Any,
+        end: Any,
+        step: str | timedelta | int,
+        limits: PromLimits | None = None,
+        lookback: str | timedelta | int = _LOOKBACK,
+    ) -> PromResult:
         """Evaluate PromQL or MetricsQL at `start`, `start + step`, … up to `end`, both included; see `promql`.
 
         Args:
@@ -60,7 +83,15 @@ class QueryVerbs(StoreBase):
         """
         from kymograph.promql.engine import query_range
 
-        return query_range(self._series_source(), text, to_micros(start), to_micros(end), parse_duration(step))
+        return query_range(
+            self._series_source(),
+            text,
+            to_micros(start),
+            to_micros(end),
+            parse_duration(step),
+            limits,
+            lookback_us=parse_duration(lookback),
+        )
 
     def _sql_session(self) -> SqlSession:
         from kymograph.sql.session import SqlSession
