@@ -7,6 +7,7 @@ read < write < admin.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
 import secrets
@@ -20,13 +21,14 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from kymograph.server.faults import Refusal
+from kymograph.server.incoming import is_write
 from kymograph.server.limits import Limits
 from kymograph.server.pool import Pool
 from kymograph.store.tokens import ROLES
 
 # no data in them: the page itself, its assets, the API's description and the door to get in
 _PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/api/session"})
-# what differs from the rule: GET needs read, every other method admin
+# what differs from the rule: GET needs read, writing rows needs write, every other method admin
 _NEEDS = {("POST", "/api/sql"): "read", ("GET", "/api/tokens"): "admin", ("HEAD", "/api/tokens"): "admin"}
 
 _REMEMBER = 5.0
@@ -42,6 +44,8 @@ def needed_role(method: str, path: str) -> str | None:
     """The least role for a request; None where anyone may."""
     if path in _PUBLIC or path.startswith("/ui/"):
         return None
+    if is_write(method, path):
+        return "write"
     return _NEEDS.get((method, path), "read" if method in ("GET", "HEAD") else "admin")
 
 
@@ -111,10 +115,9 @@ class Gate:
         return role
 
     def _presented(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> str | None:
-        given = headers.get(b"authorization", b"").decode("latin-1")
-        scheme, _, token = given.partition(" ")
-        if scheme.lower() == "bearer" and token.strip():
-            return token.strip()
+        token = _authorization(headers.get(b"authorization", b"").decode("latin-1"))
+        if token:
+            return token
         if scope["type"] == "websocket":
             asked = QueryParams(scope["query_string"]).get("token")
             if asked:
@@ -178,6 +181,24 @@ class Gate:
         self._failures.move_to_end(address)
         while len(self._failures) > _MOST_ADDRESSES:
             self._failures.popitem(last=False)
+
+
+def _authorization(given: str) -> str:
+    """The token of an Authorization header, "" when there is none.
+
+    Beside Bearer, what writers of other protocols can send: `Token TOKEN` (Influx), and Basic with the token as the
+    password and any name.
+    """
+    scheme, _, rest = given.partition(" ")
+    scheme, rest = scheme.lower(), rest.strip()
+    if scheme in ("bearer", "token"):
+        return rest
+    if scheme != "basic":
+        return ""
+    try:
+        return base64.b64decode(rest, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _address(scope: Mapping[str, Any]) -> str:

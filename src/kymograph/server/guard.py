@@ -20,6 +20,7 @@ from starlette.datastructures import MutableHeaders
 from kymograph.errors import KymographError
 from kymograph.server.auth import Gate
 from kymograph.server.faults import Refusal, of_error, of_refusal, unexpected
+from kymograph.server.incoming import is_write
 from kymograph.server.limits import Limits
 from kymograph.server.meter import Meter
 from kymograph.server.pool import Pool
@@ -43,6 +44,10 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+
+
+_CLOSE = {"Connection": "close"}
+_AGAIN = {"Retry-After": "1", **_CLOSE}
 
 
 class _Stalled(Exception):
@@ -95,6 +100,7 @@ class Guard:
         self._hosts = hosts | _LOOPBACK
         self._requests = 0
         self._watchers = 0
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -125,8 +131,13 @@ class Guard:
             raise Refusal(503, "busy", "too many requests at one time", "try again soon", {"Retry-After": "1"})
         headers = self._check(scope)
         await self._gate.admit(scope, headers, self._pool)
-        body = await self._body(headers, receive)
-        await self._app(scope, _Replay(body, receive), answer)
+        writes = is_write(scope["method"], scope["path"])
+        body = await self._body(headers, receive, writes)
+        size = len(body)
+        try:
+            await self._app(scope, _Replay(body, receive), answer)
+        finally:
+            self._held -= size if writes else 0
 
     async def _fail(self, scope: Scope, receive: Receive, answer: _Answer, error: Exception) -> None:
         place = f"{scope['method']} {scope['path'][:200]}"
@@ -202,31 +213,43 @@ class Guard:
         if site not in (b"none", b"same-origin") and not navigation:
             raise Refusal(403, "origin_not_allowed", "requests of other web pages are refused")
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The whole request body, bounded in size and time."""
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, writes: bool) -> bytes:
+        """The whole request body, bounded in size and time; that of a write counts as held from here on."""
+        limits = self._limits
         length = headers.get(b"content-length", b"0")
-        close = {"Connection": "close"}
-        most = self._limits.body_bytes
-        too_large = Refusal(413, "body_too_large", f"the body exceeds {most} bytes", "", close)
+        most = limits.write_bytes if writes else limits.body_bytes
+        seconds = limits.write_seconds if writes else limits.body_seconds
         if length.isdigit() and int(length[:20]) > most:
-            raise too_large
+            raise _too_large(most)
         if length == b"0" and b"transfer-encoding" not in headers:
             return b""
         parts = bytearray()
+        complete = False
         try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                while True:
+            async with asyncio.timeout(seconds):
+                while not complete:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise Refusal(400, "incomplete_body", "the connection closed before the body was complete")
-                    parts += message.get("body", b"")
+                    piece = message.get("body", b"")
+                    parts += piece
+                    self._held += len(piece) if writes else 0
                     if len(parts) > most:
-                        raise too_large
-                    if not message.get("more_body", False):
-                        return bytes(parts)
+                        raise _too_large(most)
+                    if self._held > limits.held_bytes:
+                        raise Refusal(503, "busy", "too much is being written at one time", "try again soon", _AGAIN)
+                    complete = not message.get("more_body", False)
+            return bytes(parts)
         except TimeoutError:
-            text = f"the body was not complete after {self._limits.body_seconds:g} s"
-            raise Refusal(408, "body_too_slow", text, "", close) from None
+            text = f"the body was not complete after {seconds:g} s"
+            raise Refusal(408, "body_too_slow", text, "", _CLOSE) from None
+        finally:
+            if writes and not complete:
+                self._held -= len(parts)
+
+
+def _too_large(most: int) -> Refusal:
+    return Refusal(413, "body_too_large", f"the body exceeds {most} bytes", "", _CLOSE)
 
 
 class _Replay:

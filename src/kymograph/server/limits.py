@@ -15,8 +15,11 @@ class Limits:
         target_bytes: path and query string of a request; beyond it 414.
         header_bytes: all headers; beyond it 431, or 400 and the connection closes.
         body_bytes: request body, with or without a Content-Length; beyond it 413.
+        write_bytes: the same where rows or samples are written, as sent and when unpacked.
+        held_bytes: bodies of writes being read or stored at one time, together; one more gets 503.
         head_seconds: from opening a connection (or from the last answer) to a complete request head.
         body_seconds: from the head to the end of the body; beyond it 408.
+        write_seconds: the same where rows or samples are written.
         stall_seconds: a client that takes nothing of an answer for so long is cut off.
         connections: open sockets, WebSockets included; one more gets 503 at once.
         requests: requests being answered at one time; one more gets 503.
@@ -35,8 +38,11 @@ class Limits:
     target_bytes: int = 8 * 2**10
     header_bytes: int = 32 * 2**10
     body_bytes: int = 1 * 2**20
+    write_bytes: int = 64 * 2**20
+    held_bytes: int = 256 * 2**20
     head_seconds: float = 15.0
     body_seconds: float = 20.0
+    write_seconds: float = 60.0
     stall_seconds: float = 60.0
     connections: int = 1024
     requests: int = 128
