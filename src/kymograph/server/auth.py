@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
+import re
 import secrets
 import time
 from collections import OrderedDict, deque
@@ -31,6 +32,11 @@ _PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/api/sessio
 # what differs from the rule: GET needs read, writing rows needs write, every other method admin
 _NEEDS = {("POST", "/api/sql"): "read", ("GET", "/api/tokens"): "admin", ("HEAD", "/api/tokens"): "admin"}
 
+# questions that may be sent as forms, since a query may be longer than a URL
+_FORMS = re.compile(
+    r"(?:/ns/[^/]+)?/api/v1/(?:query|query_range|query_exemplars|series|labels|format_query|parse_query)"
+)
+
 _REMEMBER = 5.0
 _SESSION = 12 * 3600.0
 _MOST_SESSIONS = 1024
@@ -46,6 +52,8 @@ def needed_role(method: str, path: str) -> str | None:
         return None
     if is_write(method, path):
         return "write"
+    if method == "POST" and _FORMS.fullmatch(path):
+        return "read"
     return _NEEDS.get((method, path), "read" if method in ("GET", "HEAD") else "admin")
 
 

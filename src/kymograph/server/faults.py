@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from kymograph.errors import KymographError
+from kymograph.server import envelope
 
 log = logging.getLogger("kymograph.server")
 
@@ -42,53 +43,60 @@ def fault_body(code: str, message: str, hint: str = "") -> bytes:
     return json.dumps({"error": {"code": code, "message": message[:4000], "hint": hint[:1000]}}).encode()
 
 
-def fault(status: int, code: str, message: str, hint: str = "", headers: dict[str, str] | None = None) -> Response:
-    return Response(fault_body(code, message, hint), status, headers, "application/json")
+def fault(
+    status: int, code: str, message: str, hint: str = "", headers: dict[str, str] | None = None, path: str = ""
+) -> Response:
+    """The answer to a request that failed; `path` decides which API's shape it has."""
+    foreign = envelope.speaks(path)
+    body = envelope.failure(status, message[:4000], hint[:1000]) if foreign else fault_body(code, message, hint)
+    return Response(body, status, headers, "application/json")
 
 
-def of_refusal(refusal: Refusal) -> Response:
-    return fault(refusal.status, refusal.code, refusal.message, refusal.hint, refusal.headers)
+def of_refusal(refusal: Refusal, path: str = "") -> Response:
+    return fault(refusal.status, refusal.code, refusal.message, refusal.hint, refusal.headers, path)
 
 
-def of_error(error: KymographError) -> Response:
+def of_error(error: KymographError, path: str = "") -> Response:
     headers = {"Retry-After": "2"} if error.status == 503 else None
-    return fault(error.status, error.code, error.message, error.hint, headers)
+    return fault(error.status, error.code, error.message, error.hint, headers, path)
 
 
-def unexpected(request: str, error: BaseException) -> Response:
+def unexpected(request: str, error: BaseException, path: str = "") -> Response:
     """A defect of ours: logged with its traceback, answered without."""
     log.error("unexpected error in %s", request, exc_info=error)
-    return fault(500, "internal_error", "the server failed to answer this request", "its log says why")
+    return fault(500, "internal_error", "the server failed to answer this request", "its log says why", path=path)
 
 
-async def _known(_: Request, error: Exception) -> Response:
+async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, KymographError)
     if error.status >= 500 and error.status not in (501, 503, 507):
         log.error("request failed: %s", error, exc_info=error)
-    return of_error(error)
+    return of_error(error, request.scope["path"])
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return of_refusal(error)
+    return of_refusal(error, request.scope["path"])
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = []
     for problem in error.errors()[:5]:
         place = ".".join(str(part) for part in problem.get("loc", ()) if part not in ("query", "path", "body"))
         problems.append(f"{place or 'body'}: {problem.get('msg', 'is not valid')}")
-    return fault(400, "invalid_input", "; ".join(problems), "see /docs for what this path takes")
+    hint = "see /docs for what this path takes"
+    return fault(400, "invalid_input", "; ".join(problems), hint, path=request.scope["path"])
 
 
-async def _http(_: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
     phrase = HTTPStatus(status).phrase
     message = error.detail if isinstance(error.detail, str) and error.detail else phrase
     headers = dict(error.headers) if error.headers else None
-    return fault(status, phrase.lower().replace(" ", "_"), message, _HINTS.get(status, ""), headers)
+    code, hint = phrase.lower().replace(" ", "_"), _HINTS.get(status, "")
+    return fault(status, code, message, hint, headers, request.scope["path"])
 
 
 def install(app: FastAPI) -> None:

@@ -148,7 +148,7 @@ class Guard:
             log.error("%s broke off: %s", place, error, exc_info=None if _is_known(error) else error)
             return
         try:
-            await _response_to(error, place)(scope, receive, answer)
+            await _response_to(error, place, scope["path"])(scope, receive, answer)
         except _Stalled:
             log.info("%s: the client stopped reading", place)
 
@@ -162,7 +162,7 @@ class Guard:
             headers = self._check(scope)
             await self._gate.admit(scope, headers, self._pool)
         except (Refusal, KymographError) as error:
-            await _deny(_response_to(error, scope["path"]), scope, receive, send)
+            await _deny(_response_to(error, scope["path"], scope["path"]), scope, receive, send)
             return
         else:
             await self._app(scope, receive, send)
@@ -299,12 +299,12 @@ def _is_known(error: Exception) -> bool:
     return isinstance(error, (KymographError, Refusal))
 
 
-def _response_to(error: Exception, place: str) -> Response:
+def _response_to(error: Exception, place: str, path: str) -> Response:
     if isinstance(error, Refusal):
-        return of_refusal(error)
+        return of_refusal(error, path)
     if isinstance(error, KymographError):
-        return of_error(error)
-    return unexpected(place, error)
+        return of_error(error, path)
+    return unexpected(place, error, path)
 
 
 async def _deny(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,0 +1,59 @@
+"""Prometheus' answer shape: which paths speak it, and what becomes of a failure there.
+
+`{"status": "success", "data", "warnings"?, "infos"?}` or `{"status": "error", "errorType", "error"}`. Clients of that API
+read nothing else, so that refusals of the guard on its paths have this shape too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_PATHS = re.compile(
+    r"(?:/ns/[^/]+)?/api/v1/(?:query|query_range|query_exemplars|series|labels|label/.+/values|metadata|rules|alerts"
+    r"|alertmanagers|targets|targets/metadata|status/[a-z]+|format_query|parse_query|admin/tsdb/[a-z_]+)"
+)
+_KINDS = {
+    400: "bad_data",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    408: "timeout",
+    422: "execution",
+    429: "unavailable",
+    499: "canceled",
+    503: "unavailable",
+    507: "unavailable",
+}
+
+
+def speaks(path: str) -> bool:
+    """Whether answers of this path have Prometheus' shape."""
+    return _PATHS.fullmatch(path) is not None
+
+
+def failure(status: int, message: str, hint: str = "", kind: str = "") -> bytes:
+    """The body of an error; its type follows from the status unless it is given."""
+    fallback = "internal" if status >= 500 else "bad_data"
+    text = f"{message} ({hint})" if hint else message
+    return json.dumps({"status": "error", "errorType": kind or _KINDS.get(status, fallback), "error": text}).encode()
+
+
+def success(data: bytes, warnings: list[str] | None = None, infos: list[str] | None = None) -> bytes:
+    """The body of an answer around data that is JSON already."""
+    parts = [b'{"status":"success","data":', data]
+    for name, notes in (("warnings", warnings), ("infos", infos)):
+        if notes:
+            parts.append(b',"%s":%s' % (name.encode(), text_of(notes)))
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def text_of(value: Any) -> bytes:
+    """Compact JSON; what is no UTF-8 in a text becomes U+FFFD, as Prometheus has it."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _LONE.sub("\ufffd", text).encode()
+
+
+_LONE = re.compile("[\ud800-\udfff]")
