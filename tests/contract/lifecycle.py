@@ -25,22 +25,25 @@ class Lifecycle(Suite):
 
     def test_same_labels_same_id(self, engine: Engine) -> None:
         labels = [{"host": "a"}, {"host": "b"}, {}, {"host": "a", "größe": "🜚"}, {"host": "a"}]
-        first = engine.register_series("cpu", labels)
+        first = engine.register_series([("cpu", one) for one in labels])
         assert len(first) == 5
         assert first[0] == first[4]
         assert len(set(first)) == 4
-        assert engine.register_series("cpu", [{"größe": "🜚", "host": "a"}, {"host": "b"}]) == [first[3], first[1]]
-        other = engine.register_series("cpu2", [{"host": "a"}])
+        assert engine.register_series([("cpu", {"größe": "🜚", "host": "a"}), ("cpu", {"host": "b"})]) == [
+            first[3],
+            first[1],
+        ]
+        other = engine.register_series([("cpu2", {"host": "a"})])
         assert other[0] not in first
-        assert engine.register_series("cpu", []) == []
+        assert engine.register_series([]) == []
         expected = {n: ("cpu", one) for n, one in zip(first, labels, strict=True)} | {other[0]: ("cpu2", {"host": "a"})}
         assert {n: (name, dict(found)) for n, (name, found) in engine.series().items()} == expected
         assert all(isinstance(n, int) and n >= 0 for n in expected)
 
     def test_series_is_a_snapshot(self, engine: Engine) -> None:
-        engine.register_series("cpu", [{"host": "a"}])
+        engine.register_series([("cpu", {"host": "a"})])
         before = engine.series()
-        engine.register_series("cpu", [{"host": "b"}])
+        engine.register_series([("cpu", {"host": "b"})])
         assert len(before) == 1
         assert len(engine.series()) == 2
 
@@ -54,7 +57,7 @@ class Lifecycle(Suite):
             {"a": ""},
             {},
         ]
-        assert len(set(engine.register_series("m", labels))) == len(labels)
+        assert len(set(engine.register_series([("m", one) for one in labels]))) == len(labels)
 
     def test_series_from_many_threads(self, engine: Engine) -> None:
         labels = [{"host": str(n % 40)} for n in range(120)]
@@ -66,7 +69,10 @@ class Lifecycle(Suite):
             found: dict[str, int] = {}
             for start in range(0, len(mine), 10):
                 some = mine[start : start + 10]
-                found |= {one["host"]: n for one, n in zip(some, engine.register_series("m", some), strict=True)}
+                found |= {
+                    one["host"]: n
+                    for one, n in zip(some, engine.register_series([("m", one) for one in some]), strict=True)
+                }
             return found
 
         with ThreadPoolExecutor(8) as pool:
@@ -111,7 +117,7 @@ class Lifecycle(Suite):
             engine.tables, engine.series, lambda: engine.create_table(SIMPLE), lambda: engine.alter_table(SIMPLE),
             lambda: engine.drop_table("t"), lambda: engine.append("t", batch), lambda: engine.scan("t"),
             lambda: engine.delete("t"), lambda: engine.latest("t"), lambda: engine.statistics("t"),
-            lambda: engine.register_series("m", [{}]), lambda: engine.get_document("k", "k"),
+            lambda: engine.register_series([("m", {})]), lambda: engine.get_document("k", "k"),
             lambda: engine.put_document("k", "k", 1), lambda: engine.documents("k"),
         ]  # fmt: skip
         for name, arguments in (("usage", {}), ("prune", {"now": 0}), ("seal", {}), ("compact", {}), ("check", {})):

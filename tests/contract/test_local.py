@@ -149,7 +149,7 @@ class TestMaintenance(Local):
         for step in range(4):
             self.put(engine, {("a", "x", step): float(step), ("b", None, 2): 2.0 + step, ("", "", step * DAY): 0.5})
             engine.seal()
-        ids = engine.register_series("m", [{"h": "1"}, {"h": "2"}])
+        ids = engine.register_series([("m", {"h": "1"}), ("m", {"h": "2"})])
         self.append(engine, "samples", {"time": [1, 1], "series_id": ids, "value": [0.5, 1.5]})
         engine.seal()
         engine.compact()
@@ -168,8 +168,8 @@ class TestMaintenance(Local):
         assert dict(engine.tables()) == schemas
         assert dict(engine.series()) == series
         assert (scanned(engine, "t"), ordered(rows_of(engine.latest("t"))), scanned(engine, "samples")) == before
-        assert engine.register_series("m", [{"h": "2"}]) == ids[1:]
-        new = engine.register_series("m", [{"h": "3"}])
+        assert engine.register_series([("m", {"h": "2"})]) == ids[1:]
+        new = engine.register_series([("m", {"h": "3"})])
         assert new[0] not in ids
         self.put(engine, {("a", "x", 1): 7.0})
         engine.close()
@@ -193,7 +193,7 @@ class TestMaintenance(Local):
         engine.seal()
         self.put(engine, {("a", "x", 1): 3.0, ("c", "", 5): 4.0})
         engine.put_document("kind", "key", {"a": [1]})
-        ids = engine.register_series("m", [{"h": "1"}, {"h": "2"}])
+        ids = engine.register_series([("m", {"h": "1"}), ("m", {"h": "2"})])
         before = scanned(engine, "t"), ordered(rows_of(engine.latest("t"))), engine.statistics("t").rows
         engine.close()
         for _ in range(2):
@@ -201,7 +201,7 @@ class TestMaintenance(Local):
             assert dict(engine.tables()) == {"t": SIMPLE}
             assert (scanned(engine, "t"), ordered(rows_of(engine.latest("t"))), engine.statistics("t").rows) == before
             assert engine.get_document("kind", "key") == {"a": [1]}
-            assert engine.register_series("m", [{"h": "2"}, {"h": "1"}]) == ids[::-1]
+            assert engine.register_series([("m", {"h": "2"}), ("m", {"h": "1"})]) == ids[::-1]
             engine.create_table(SIMPLE)
             with pytest.raises(AlreadyExists):
                 engine.create_table(SIMPLE.extended([("x", SIMPLE.fields[0][1])]))
@@ -238,7 +238,7 @@ class TestMaintenance(Local):
             assert ordered(rows_of(reader.latest("t"))) == ordered(rows_of(engine.latest("t")))
             assert reader.statistics("t").rows == engine.statistics("t").rows
         engine.put_document("kind", "key", 1)
-        engine.register_series("m", [{"h": "1"}])
+        engine.register_series([("m", {"h": "1"})])
         assert reader.get_document("kind", "key") == 1
         assert dict(reader.series()) == dict(engine.series())
         assert dict(reader.tables()) == dict(engine.tables())
@@ -270,7 +270,7 @@ class TestMaintenance(Local):
         for call in (
             lambda: reader.create_table(SIMPLE.__class__("u", (), ())), lambda: reader.alter_table(SIMPLE),
             lambda: reader.drop_table("t"), lambda: reader.append("t", batch), lambda: reader.delete("t"),
-            lambda: reader.register_series("new", [{}]), lambda: reader.put_document("k", "k", 1),
+            lambda: reader.register_series([("new", {})]), lambda: reader.put_document("k", "k", 1),
             lambda: reader.prune(now=0), reader.seal, reader.compact, lambda: reader.check(repair=True),
         ):  # fmt: skip
             with pytest.raises(ReadOnly):

@@ -83,7 +83,7 @@ def apply(engine: Any, operation: Operation) -> None:
     elif kind == "document":
         engine.put_document("kind", *rest)
     elif kind == "series":
-        engine.register_series("metric", [{"label": rest[0]}, {"label": rest[0], "b": "c"}])
+        engine.register_series([("metric", {"label": rest[0]}), ("metric", {"label": rest[0], "b": "c"})])
     elif kind == "extend":
         engine.alter_table(engine.tables()["t"].extended([(rest[0], pa.int8())]))
     elif kind == "prune":
@@ -157,7 +157,7 @@ def copied(engine: Engine | None) -> MemoryEngine:
     for key, value in engine.documents("kind").items():
         oracle.put_document("kind", key, value)
     for name, labels in engine.series().values():
-        oracle.register_series(name, [labels])
+        oracle.register_series([(name, labels)])
     return oracle
 
 

@@ -191,7 +191,7 @@ class Runner:
                 self._native.append(pairs)
                 continue
             rest = {k: v for k, v in pairs.items() if k != "__name__"}
-            number = self._engine.register_series(pairs.get("__name__", ""), [rest])[0]
+            number = self._engine.register_series([(pairs.get("__name__", ""), rest)])[0]
             there = [(i * load.step, value) for i, value in enumerate(values) if value is not None]
             columns = [
                 pa.array([time for time, _ in there], TIME_TYPE),

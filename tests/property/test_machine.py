@@ -135,7 +135,7 @@ class Machine(RuleBasedStateMachine):
     def keep_beside(self, label: str, value: int | None) -> None:
         for engine in (self.oracle, self.local):
             engine.put_document("kind", label, value)
-            engine.register_series("metric", [{"label": label}])
+            engine.register_series([("metric", {"label": label})])
 
     @rule()
     def reopen(self) -> None:

@@ -107,7 +107,7 @@ def load_samples(engine: Engine, names: list[str], kinds: list[str | None], rows
     for row in rows:
         given = dict(zip(names, row, strict=True))
         mine = {label: given[label] for label in labels if given[label] is not None}
-        ids += engine.register_series(given["metric"], [mine])
+        ids += engine.register_series([(given["metric"], mine)])
     time, value = names.index("time"), names.index("value")
     columns = {"time": [r[time] for r in rows], "series_id": ids, "value": [float(r[value]) for r in rows]}
     engine.append(SAMPLES, conform(to_table(columns), SAMPLES_SCHEMA))

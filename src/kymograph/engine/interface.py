@@ -168,17 +168,22 @@ class Engine(Protocol):
 
     def statistics(self, table: str) -> TableStatistics: ...
 
-    def register_series(self, name: str, labels: Sequence[Mapping[str, str]]) -> list[int]:
-        """Ids of the scalar series `name{labels}`, in order, made durable where new. Same labels, same id, always."""
+    def register_series(self, series: Sequence[tuple[str, Mapping[str, str]]]) -> list[int]:
+        """Ids of the scalar series `name{labels}`, in order, where new made durable in one step, and greater than all
+        before. Same name and labels in whatever order, same id, always.
+        """
 
     def series(self) -> Mapping[int, tuple[str, Mapping[str, str]]]:
-        """Every registered series by id: (metric name, labels). A snapshot the caller must not change."""
+        """Every registered series by id, ascending: (metric name, labels). A snapshot; the caller changes nothing."""
 
     def get_document(self, kind: str, key: str) -> Any:
         """A small JSON value kept beside the tables (metric metadata, tokens, job history), or None."""
 
     def put_document(self, kind: str, key: str, value: Any) -> None:
         """Durable when it returns; None removes it."""
+
+    def put_documents(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Several documents of one kind by key in one durable step: all of them or none."""
 
     def documents(self, kind: str) -> Mapping[str, Any]:
         """All documents of one kind by key."""

@@ -156,10 +156,10 @@ class MemoryEngine:
                 partitions=len({target.schema.partition_of(time) for time in times}),
             )
 
-    def register_series(self, name: str, labels: Sequence[Mapping[str, str]]) -> list[int]:
+    def register_series(self, series: Sequence[tuple[str, Mapping[str, str]]]) -> list[int]:
         with self._lock:
             self._check_writable()
-            return [self._series_id(name, dict(one)) for one in labels]
+            return [self._series_id(name, dict(labels)) for name, labels in series]
 
     def _series_id(self, name: str, labels: dict[str, str]) -> int:
         identity = (name, frozenset(labels.items()))
@@ -184,6 +184,11 @@ class MemoryEngine:
                 self._documents.get(kind, {}).pop(key, None)
             else:
                 self._documents.setdefault(kind, {})[key] = json.dumps(value)
+
+    def put_documents(self, kind: str, values: Mapping[str, Any]) -> None:
+        with self._lock:
+            for key, value in values.items():
+                self.put_document(kind, key, value)
 
     def documents(self, kind: str) -> Mapping[str, Any]:
         with self._lock:

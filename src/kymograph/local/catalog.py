@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -293,17 +293,22 @@ class Catalog:
 
     # series and documents
 
-    def load_series(self) -> list[tuple[int, str, dict[str, str]]]:
-        return [(row[0], row[1], json.loads(row[2])) for row in self._checked("series", "id, name, labels")]
+    def load_series(self, after: int = 0) -> list[tuple[int, str, dict[str, str]]]:
+        """Series whose id is greater, ascending; with 0, all of them, and their number is verified."""
+        if after:
+            query = "SELECT id, name, labels, crc FROM series WHERE id > ? ORDER BY id"
+            rows = self._verified("series", self._db.execute(query, (after,)).fetchall())
+        else:
+            rows = self._checked("series", "id, name, labels")
+        return [(row[0], row[1], json.loads(row[2])) for row in rows]
 
-    def add_series(self, name: str, labels: str, series_id: int | None = None) -> int:
-        cursor = self._db.execute(
-            "INSERT INTO series (id, name, labels, crc) VALUES (?, ?, ?, 0)", (series_id, name, labels)
-        )
-        added = int(cursor.lastrowid or 0)
-        self._db.execute("UPDATE series SET crc = ? WHERE id = ?", (checksum(added, name, labels), added))
-        self._count("series", 1)
-        return added
+    def add_series(self, series: Sequence[tuple[int, str, Mapping[str, str]]]) -> None:
+        """Take (id, name, labels); the labels' text, JSON with sorted keys, is what SQLite holds unique."""
+        texts = [
+            (number, name, json.dumps(dict(one), sort_keys=True, ensure_ascii=False)) for number, name, one in series
+        ]
+        self._db.executemany("INSERT INTO series VALUES (?, ?, ?, ?)", [(*row, checksum(*row)) for row in texts])
+        self._count("series", len(texts))
 
     def load_documents(self) -> dict[tuple[str, str], Any]:
         rows = self._checked("documents", "kind, key, value")
@@ -321,11 +326,14 @@ class Catalog:
 
     def _checked(self, kind: str, columns: str) -> list[tuple[Any, ...]]:
         found = self._db.execute(f"SELECT {columns}, crc FROM {kind} ORDER BY 1").fetchall()  # noqa: S608
-        for row in found:
+        self._verify_count(kind, len(found))
+        return self._verified(kind, found)
+
+    def _verified(self, kind: str, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        for row in rows:
             if checksum(*row[:-1]) != row[-1]:
                 raise Corrupt(f"{self.path}: a row of {kind} is damaged ({row[0]!r})")
-        self._verify_count(kind, len(found))
-        return found
+        return rows
 
     def _verify_count(self, kind: str, found: int) -> None:
         row = self._db.execute("SELECT rows FROM tally WHERE kind = ?", (kind,)).fetchone()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import threading
 import time
@@ -31,7 +30,7 @@ from kymograph.local.files import Files, storage_errors
 from kymograph.local.folder import Folder, Generation, Table
 from kymograph.local.lock import WriterLock
 from kymograph.local.numbers import statistics_of
-from kymograph.local.recovery import LOSSES, canonical_labels, load, open_folder
+from kymograph.local.recovery import LOSSES, load, open_folder
 from kymograph.local.scanning import Query
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import TableSchema
@@ -59,9 +58,6 @@ class LocalEngine:
         self._files = files or Files()
         self._closed = False
         self._wake = threading.Condition()
-        self._registering = threading.Lock()
-        self._documents: dict[tuple[str, str], Any] = {}
-        self._series_ids: dict[tuple[str, str], int] = {}
         self._lock: WriterLock | None = None
         if self.options.read_only:
             catalog = Catalog(self.path, self._files, read_only=True)
@@ -79,7 +75,6 @@ class LocalEngine:
             except BaseException:
                 self._lock.release()
                 raise
-        self._load_registry()
         self._committer = Committer(self._folder)
         limit = self.options.head_bytes if self.options.cap is None else max(2**18, self.options.cap // 32)
         self._head_limit = min(self.options.head_bytes, limit)
@@ -230,45 +225,29 @@ class LocalEngine:
 
     # series and documents
 
-    def register_series(self, name: str, labels: Sequence[Mapping[str, str]]) -> list[int]:
+    def register_series(self, series: Sequence[tuple[str, Mapping[str, str]]]) -> list[int]:
         """Ids of the scalar series `name{labels}`, in order, durable where new."""
-        folder = self._writable()
-        keys = [(name, canonical_labels(one)) for one in labels]
-        with self._registering:
-            missing = [(key, one) for key, one in zip(keys, labels, strict=True) if key not in self._series_ids]
-            if missing:
-                added = {}
-                with folder.catalog.transaction():
-                    for key, one in missing:
-                        if key not in added:
-                            added[key] = (folder.catalog.add_series(*key), dict(one))
-                self._series_ids.update({key: series_id for key, (series_id, _) in added.items()})
-                folder.series = {**folder.series, **{i: (key[0], one) for key, (i, one) in added.items()}}
-            return [self._series_ids[key] for key in keys]
+        return self._writable().registry.register(series)
 
     def series(self) -> Mapping[int, tuple[str, Mapping[str, str]]]:
         """Every registered series by id."""
-        return self._readable().series
+        return self._readable().registry.series()
 
     def get_document(self, kind: str, key: str) -> Any:
         """A small JSON value, or None."""
-        self._readable()
-        return copy.deepcopy(self._documents.get((kind, key)))
+        return self._readable().registry.get(kind, key)
 
     def put_document(self, kind: str, key: str, value: Any) -> None:
         """Durable when it returns; None removes it."""
-        folder = self._writable()
-        with self._registering:
-            with folder.catalog.transaction():
-                folder.catalog.put_document(kind, key, value)
-            self._documents = {k: v for k, v in self._documents.items() if k != (kind, key)}
-            if value is not None:
-                self._documents[kind, key] = copy.deepcopy(value)
+        self.put_documents(kind, {key: value})
+
+    def put_documents(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Several documents of one kind in one durable step."""
+        self._writable().registry.put(kind, values)
 
     def documents(self, kind: str) -> Mapping[str, Any]:
         """All documents of one kind by key."""
-        self._readable()
-        return {key: copy.deepcopy(value) for (k, key), value in self._documents.items() if k == kind}
+        return self._readable().registry.all(kind)
 
     # bounds and maintenance
 
@@ -375,12 +354,7 @@ class LocalEngine:
             version = self._folder.catalog.data_version()
             if version != self._seen:
                 load(self._folder)
-                self._load_registry()
                 self._seen = version
-
-    def _load_registry(self) -> None:
-        self._documents = self._folder.catalog.load_documents()
-        self._series_ids = {(name, canonical_labels(one)): i for i, (name, one) in self._folder.series.items()}
 
     def close(self) -> None:
         """Stop background work and give the folder free; what is hot stays in the log. May be called twice."""

@@ -10,7 +10,7 @@ import contextlib
 import difflib
 import threading
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from kymograph.local.encoding import EncodingChooser
 from kymograph.local.files import Files
 from kymograph.local.head import Head, Run
 from kymograph.local.latest import LatestRows
+from kymograph.local.registry import LocalRegistry
 from kymograph.model.schema import SAMPLES, SERIES_ID, TableSchema
 from kymograph.model.time import TIME, micros_of
 from kymograph.options import StoreOptions
@@ -111,7 +112,7 @@ class Folder:
         self.opened = OpenFiles()
         self.chooser = EncodingChooser()
         self.tables: dict[str, Table] = {}
-        self.series: dict[int, tuple[str, Mapping[str, str]]] = {}
+        self.registry = LocalRegistry(catalog)
         self._writing = 0
         self._counter = threading.Lock()
         self._doubtful: list[BlockRow] = []
@@ -146,7 +147,8 @@ class Folder:
         series = None
         if table.schema.name == SAMPLES:
             ids = data.column(SERIES_ID).unique().to_pylist()
-            series = {i: self.series[i] for i in ids if i in self.series}
+            known = self.registry.series()
+            series = {i: known[i] for i in ids if i in known}
         paths = [block.row.path for block in replaces]
         encoded = encode(
             table.schema, data, self.chooser, partition=partition, level=level, replaces=paths, series=series

@@ -100,7 +100,7 @@ def load(folder: Folder) -> None:
         tables = {}
         for table_id, schema in schemas.items():
             tables[schema.name] = _table(folder, schema, table_id, rows[table_id], hot[table_id])
-        folder.series = {series_id: (name, labels) for series_id, name, labels in catalog.load_series()}
+        folder.registry.load()
     folder.tables = tables
 
 
@@ -227,8 +227,7 @@ def _rebuild(path: Path, options: StoreOptions, files: Files, damaged: Path | No
                     _block_row(file, relative, ids[name], document), footer(memoryview(file.read_bytes()))
                 )
             series.update({int(i): (n, labels) for i, (n, labels) in document.get("series", {}).items()})
-        for series_id, (name, labels) in sorted(series.items()):
-            catalog.add_series(name, canonical_labels(labels), series_id)
+        catalog.add_series([(number, *one) for number, one in sorted(series.items())])
         for name, hot in salvaged.hot:
             batches = decode_batches(hot)
             times = [micros_of(batch.column(TIME)) for batch in batches]
@@ -249,11 +248,6 @@ def _block_row(file: Path, relative: str, table_id: int, document: dict[str, Any
     crc, size = file_checksum(file)
     low, high = int(times.min()), int(times.max())
     return BlockRow(0, table_id, document["partition"], relative, document["level"], len(times), low, high, size, crc)
-
-
-def canonical_labels(labels: Any) -> str:
-    """Labels as the text that identifies a series: JSON with sorted keys."""
-    return json.dumps(dict(labels), sort_keys=True, ensure_ascii=False)
 
 
 class _Salvage:

@@ -57,7 +57,8 @@ class LabelIndex:
                 return
             found: dict[str, tuple[list[int], list[int]]] = {}
             numbers = []
-            for place, (number, (name, labels)) in enumerate(islice(series.items(), first, None), first):
+            for place, number in enumerate(islice(series, first, None), first):
+                name, labels = series[number]
                 numbers.append(number)
                 one = labels_of({**labels, NAME: name})
                 self._labels.append(one)

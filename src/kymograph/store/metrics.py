@@ -131,13 +131,9 @@ class Metrics:
         return self._described
 
     def _register(self, keys: list[tuple[str, _Labels]]) -> list[int]:
-        by_name: dict[str, list[_Labels]] = {}
-        for name, labels in keys:
-            by_name.setdefault(name, []).append(labels)
-        for name, several in by_name.items():
-            ids = self._engine.register_series(name, [dict(labels) for labels in several])
-            self._ids.update(((name, labels), number) for labels, number in zip(several, ids, strict=True))
-        return [self._ids[key] for key in keys]
+        ids = self._engine.register_series([(name, dict(labels)) for name, labels in keys])
+        self._ids.update(zip(keys, ids, strict=True))
+        return ids
 
     def _append(self, times: list[int], ids: list[int], values: list[float]) -> int:
         columns = [pa.array(times, TIME_TYPE), pa.array(ids, pa.int64()), pa.array(values, pa.float64())]

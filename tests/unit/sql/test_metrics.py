@@ -14,7 +14,7 @@ from kymograph.sql.session import SqlSession
 def record(engine: MemoryEngine, name: str, labels: dict[str, str], *values: float) -> None:
     if SAMPLES not in engine.tables():
         engine.create_table(SAMPLES_SCHEMA)
-    (number,) = engine.register_series(name, [labels])
+    (number,) = engine.register_series([(name, labels)])
     columns = {"time": list(range(len(values))), "series_id": number, "value": list(values)}
     engine.append(SAMPLES, conform(to_table(columns), SAMPLES_SCHEMA))
 
@@ -58,7 +58,7 @@ def test_a_metric_without_labels(engine: MemoryEngine) -> None:
 
 def test_series_without_samples() -> None:
     engine = MemoryEngine()
-    engine.register_series("quiet", [{"host": "a"}])
+    engine.register_series([("quiet", {"host": "a"})])
     session = SqlSession(engine)
     assert session.query("SELECT host, value FROM metric.quiet").rows() == []
     assert session.query("SELECT count(*) AS n FROM samples").rows() == [{"n": 0}]
