@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kymograph.errors import InvalidInput, SchemaError
-from kymograph.model.schema import LABEL_TYPE, SAMPLES, TableSchema, field_type, type_name
+from kymograph.model.schema import LABEL_TYPE, TableSchema, field_type, type_name
 from kymograph.model.time import TIME, time_array
 
 _HINT = "give a pyarrow Table or RecordBatch, a pandas or Polars frame, or a dict of columns"
@@ -161,7 +161,7 @@ def conform(table: pa.Table, schema: TableSchema) -> pa.RecordBatch:
 
 
 def _label(schema: TableSchema, field: pa.Field, values: pa.Array) -> pa.Array:
-    if schema.name == SAMPLES:
+    if schema.by_series:
         return _exact(schema, field, values)
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
     if field_type(kind) != pa.string() and not pa.types.is_null(kind):

@@ -43,12 +43,13 @@ class TableSchema:
 
     Attributes:
         name: letters, digits, `_`, `.`, `-`; at most 127; starts with a letter or `_`.
-        labels: string columns that identify a series (the table `samples` has the one int64 label
-            `series_id`).
+        labels: string columns that identify a series.
         fields: (name, Arrow type) pairs, all nullable.
         duplicates: what happens to a second row of one (series, time).
         partition: µs of one partition, aligned to the epoch.
         retention: what bounds the table beside the store-wide bounds.
+        by_series: the one label is `series_id`, the int64 number of a registered scalar series; so are `samples` and
+            the tables of their summaries.
     """
 
     name: str
@@ -57,8 +58,11 @@ class TableSchema:
     duplicates: Duplicates = "overwrite"
     partition: int = DAY
     retention: Retention = field(default_factory=Retention)
+    by_series: bool = False
 
     def __post_init__(self) -> None:
+        if self.name == SAMPLES:
+            object.__setattr__(self, "by_series", True)
         if not isinstance(self.name, str) or not _TABLE_NAME.fullmatch(self.name):
             raise SchemaError(
                 f"{self.name!r} is not a table name",
@@ -85,11 +89,13 @@ class TableSchema:
             )
         if self.partition < MINUTE:
             raise SchemaError(f"table {self.name}: a partition is at least 1m")
+        if self.by_series and self.labels != (SERIES_ID,):
+            raise SchemaError(f"table {self.name}: a table by series has the one label {SERIES_ID}")
 
     @cached_property
     def arrow(self) -> pa.Schema:
         """The canonical Arrow schema: time, labels (dictionary of string), fields."""
-        label = pa.int64() if self.name == SAMPLES else LABEL_TYPE
+        label = pa.int64() if self.by_series else LABEL_TYPE
         return pa.schema(
             [
                 pa.field(TIME, TIME_TYPE, nullable=False),
@@ -131,6 +137,7 @@ class TableSchema:
                     "age": self.retention.age_micros,
                     "bytes": self.retention.max_bytes,
                 },
+                **({"by_series": True} if self.by_series else {}),
             }
         )
 
@@ -144,6 +151,7 @@ class TableSchema:
             duplicates=raw["duplicates"],
             partition=raw["partition"],
             retention=Retention(**raw["retention"]),
+            by_series=raw.get("by_series", False),
         )
 
 
