@@ -25,7 +25,7 @@ from kymograph.local.files import Files
 from kymograph.local.head import Head, Run
 from kymograph.local.latest import LatestRows
 from kymograph.local.registry import LocalRegistry
-from kymograph.model.schema import SAMPLES, SERIES_ID, TableSchema
+from kymograph.model.schema import SERIES_ID, TableSchema
 from kymograph.model.time import TIME, micros_of
 from kymograph.options import StoreOptions
 
@@ -145,7 +145,7 @@ class Folder:
             DiskFull, StorageError: nothing is left behind.
         """
         series = None
-        if table.schema.name == SAMPLES:
+        if table.schema.by_series:
             ids = data.column(SERIES_ID).unique().to_pylist()
             known = self.registry.series()
             series = {i: known[i] for i in ids if i in known}
