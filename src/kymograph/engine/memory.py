@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from kymograph.engine.interface import PruneReport, Scan, TableStatistics, Victim
+from kymograph.engine.memory_rings import MemoryRings
 from kymograph.errors import AlreadyExists, DuplicateRows, NotFound, ReadOnly, SchemaError, StoreClosed
 from kymograph.model.matcher import Matcher
-from kymograph.model.schema import TableSchema
+from kymograph.model.schema import SAMPLES, TableSchema
 from kymograph.model.time import TIME, TIME_TYPE
 from kymograph.options import StoreOptions
 
@@ -50,6 +52,14 @@ class MemoryEngine:
         self._series: dict[int, tuple[str, Mapping[str, str]]] = {}
         self._documents: dict[str, dict[str, str]] = {}
         self._closed = False
+        self.rings = MemoryRings(
+            self._lock,
+            self._check_open,
+            self._check_writable,
+            lambda number: number in self._series,
+            lambda number: any(labels == (number,) for labels, _ in self._table(SAMPLES).rows),
+            self._options.cap,
+        )
 
     def tables(self) -> Mapping[str, TableSchema]:
         with self._lock:
@@ -80,6 +90,8 @@ class MemoryEngine:
         with self._lock:
             self._check_writable()
             self._table(name)
+            if name == SAMPLES:
+                self.rings.drop(list(self.rings.all()))
             del self._tables[name]
 
     def append(self, table: str, batch: pa.RecordBatch) -> int:
@@ -87,6 +99,9 @@ class MemoryEngine:
             self._check_writable()
             target = self._table(table)
             pairs = list(_rows_of(target.schema, batch))
+            count = len(pairs)
+            if table == SAMPLES:
+                pairs = self._into_rings(pairs)
             policy = target.schema.duplicates
             if policy == "reject":
                 seen: set[Key] = set()
@@ -98,7 +113,18 @@ class MemoryEngine:
                 if policy == "ignore" and key in target.rows:
                     continue
                 target.rows[key] = row
-            return len(pairs)
+            return count
+
+    def _into_rings(self, pairs: list[tuple[Key, Row]]) -> list[tuple[Key, Row]]:
+        """Put the samples of rings into them; returns the others."""
+        rings = self.rings.all()
+        ringed = [(key, row) for key, row in pairs if key[0][0] in rings]
+        if any(row[0] is None for _, row in ringed):
+            raise SchemaError("a ring holds no null")
+        keys = np.array([(labels[0], time) for (labels, time), _ in ringed], np.int64).reshape(-1, 2)
+        bits = np.array([row[0] for _, row in ringed], np.uint64)
+        self.rings.write(keys[:, 0], keys[:, 1], bits.view(np.float64))
+        return [(key, row) for key, row in pairs if key[0][0] not in rings]
 
     def scan(
         self,
@@ -110,7 +136,7 @@ class MemoryEngine:
     ) -> Scan:
         with self._lock:
             self._check_open()
-            target = self._table(table)
+            target = self._visible(table)
             names = target.schema.columns if columns is None else tuple(columns)
             unknown = [name for name in names if name not in target.schema.columns]
             if unknown:
@@ -129,12 +155,16 @@ class MemoryEngine:
             keys = _selected(target, matchers, start, end)
             for key in keys:
                 del target.rows[key]
-            return len(keys)
+            gone = 0
+            if table == SAMPLES:
+                own = [n for n in self.rings.all() if all(m.matches(n) for m in matchers)]
+                gone = self.rings.delete(own, start, end)
+            return len(keys) + gone
 
     def latest(self, table: str, matchers: Sequence[Matcher] = ()) -> pa.Table:
         with self._lock:
             self._check_open()
-            target = self._table(table)
+            target = self._visible(table)
             newest: dict[Labels, int] = {}
             for labels, time in _selected(target, matchers, None, None):
                 newest[labels] = max(time, newest.get(labels, time))
@@ -144,16 +174,16 @@ class MemoryEngine:
     def statistics(self, table: str) -> TableStatistics:
         with self._lock:
             self._check_open()
-            target = self._table(table)
-            times = [time for _, time in target.rows]
+            target, visible = self._table(table), self._visible(table)
+            times = [time for _, time in visible.rows]
             return TableStatistics(
                 rows=len(times),
-                series=len({labels for labels, _ in target.rows}),
+                series=len({labels for labels, _ in visible.rows}),
                 oldest=min(times, default=None),
                 newest=max(times, default=None),
-                hot_rows=len(times),
+                hot_rows=len(target.rows),
                 hot_bytes=sum(_size(key, row) for key, row in target.rows.items()),
-                partitions=len({target.schema.partition_of(time) for time in times}),
+                partitions=len({target.schema.partition_of(time) for _, time in target.rows}),
             )
 
     def register_series(self, series: Sequence[tuple[str, Mapping[str, str]]]) -> list[int]:
@@ -237,7 +267,8 @@ class MemoryEngine:
         """Bytes of all rows, as `statistics` states them; nothing is on disk."""
         with self._lock:
             self._check_open()
-            return sum(_size(key, row) for table in self._tables.values() for key, row in table.rows.items())
+            rows = sum(_size(key, row) for table in self._tables.values() for key, row in table.rows.items())
+            return rows + self.rings.usage()
 
     def close(self) -> None:
         with self._lock:
@@ -247,6 +278,16 @@ class MemoryEngine:
         if name not in self._tables:
             raise NotFound(f"there is no table {name}")
         return self._tables[name]
+
+    def _visible(self, name: str) -> _Table:
+        """A table as readers see it: `samples` holds what is in rings too."""
+        table = self._table(name)
+        if name != SAMPLES:
+            return table
+        found = self.rings.read()
+        ids, times, bits = found.ids.tolist(), found.times.tolist(), found.values.view(np.uint64).tolist()
+        ringed: dict[Key, Row] = {((n,), time): (b,) for n, time, b in zip(ids, times, bits, strict=True)}
+        return _Table(table.schema, {**table.rows, **ringed})
 
     def _check_open(self) -> None:
         if self._closed:
