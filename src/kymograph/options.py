@@ -114,6 +114,8 @@ class StoreOptions:
         seal_after: a head older than this is sealed even when small, µs.
         cache_bytes: decoded block columns kept in memory for queries.
         prune_every: pause between retention runs, µs.
+        max_series: scalar series there may be in all; None is unbounded.
+        max_new_series: scalar series that may be new within an hour (counted since opening); None is unbounded.
         read_only: open beside a writer; sees committed rows, writes nothing.
     """
 
@@ -124,13 +126,17 @@ class StoreOptions:
     seal_after: int = 600 * 10**6
     cache_bytes: int = 256 * 2**20
     prune_every: int = 300 * 10**6
+    max_series: int | None = None
+    max_new_series: int | None = None
     read_only: bool = False
 
     def __post_init__(self) -> None:
         if self.sync not in ("full", "normal", "off"):
             raise InvalidInput(f"sync must be full, normal or off, not {self.sync!r}")
         sizes = ("head_bytes", "seal_after", "prune_every", "cache_bytes")
-        bounds = tuple(name for name in ("cap", "age") if getattr(self, name) is not None)
+        bounds = tuple(
+            name for name in ("cap", "age", "max_series", "max_new_series") if getattr(self, name) is not None
+        )
         for name in (*sizes, *bounds):
             if type(getattr(self, name)) is not int:
                 raise InvalidInput(
@@ -142,6 +148,9 @@ class StoreOptions:
         for name in ("head_bytes", "seal_after", "prune_every"):
             if getattr(self, name) <= 0:
                 raise InvalidInput(f"{name} must be positive, not {getattr(self, name)}")
+        for name in ("max_series", "max_new_series"):
+            if getattr(self, name) is not None and getattr(self, name) < 0:
+                raise InvalidInput(f"{name} must not be negative, not {getattr(self, name)}")
         if self.cache_bytes < 0:
             raise InvalidInput(f"cache_bytes must not be negative, not {self.cache_bytes}")
 

@@ -21,7 +21,8 @@ import psutil
 
 from kymograph.collect.batch import Batch
 from kymograph.collect.interface import checked_interval
-from kymograph.store.metrics import Kind, Sample
+from kymograph.store.metrics import Sample
+from kymograph.store.naming import Kind
 
 log = logging.getLogger("kymograph.collect")
 

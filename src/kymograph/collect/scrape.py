@@ -10,7 +10,8 @@ from kymograph.collect import fetch
 from kymograph.collect.batch import Batch
 from kymograph.collect.interface import checked_interval
 from kymograph.errors import InvalidInput, LimitExceeded
-from kymograph.store.metrics import Kind, Sample
+from kymograph.store.metrics import Sample
+from kymograph.store.naming import Kind
 from kymograph.wire import exposition
 
 # The NaN by which Prometheus says that a series ended here; its bits must survive all the way.

@@ -1,29 +1,24 @@
-"""Scalar series: samples in, metadata by metric name, and the cache of series ids that makes one-row writes cheap."""
+"""Scalar samples in: one at a time, as objects, or as arrays."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time as clock
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from kymograph.engine.interface import Engine
-from kymograph.errors import AlreadyExists, InvalidInput, NotFound
+from kymograph.errors import AlreadyExists, InvalidInput, NotFound, TimeError
 from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA
 from kymograph.model.time import MAX_TIME, MIN_TIME, TIME_TYPE, to_micros
+from kymograph.store.metadata import Metadata
+from kymograph.store.naming import Kind, Labels, check_kind, identity, number_of
+from kymograph.store.registration import SeriesIds
 
-Kind = Literal["gauge", "counter", "histogram", "summary", "untyped"]
-KINDS = ("gauge", "counter", "histogram", "summary", "untyped")
-DOCUMENT = "metric"
-MAX_NAME = 255
-MAX_VALUE = 65_535
-_Labels = tuple[tuple[str, str], ...]
 _ARROW = SAMPLES_SCHEMA.arrow
 
 
@@ -47,96 +42,77 @@ class Sample:
 
 
 class Metrics:
-    """Writes scalar samples of one engine and keeps the metadata of their names."""
+    """Writes scalar samples of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, ids: SeriesIds, metadata: Metadata) -> None:
         self._engine = engine
-        self._ids: dict[tuple[str, _Labels], int] = {}
-        self._described: dict[str, dict[str, str]] | None = None
-        self._describing = threading.Lock()
+        self._ids = ids
+        self._metadata = metadata
 
     def one(self, sample: Sample, unit: str | None, help: str | None) -> None:
         """Store one sample and its metadata; see `Store.gauge`. A kind that contradicts the known one is an error."""
         name, value, kind = sample.name, sample.value, sample.kind
-        number = value if type(value) is float else _number(name, value)
+        number = value if type(value) is float else number_of(name, value)
         micros = clock.time_ns() // 1000 if sample.time is None else _micros(sample.time)
-        key = (name, _identity(name, sample.labels))
-        about = self._metadata().get(name)
+        key = (name, identity(name, sample.labels))
+        about = self._metadata.known().get(name)
         if about is None or about["kind"] != kind or unit is not None or help is not None:
             if about is not None and about["kind"] not in (kind, "untyped"):
                 raise InvalidInput(
                     f"metric {name} is a {about['kind']}, not a {kind}",
                     hint=f"write it with {about['kind']}(), or change it with describe(name, kind={kind!r})",
                 )
-            self.describe(name, kind, unit, help)
-        known = self._ids.get(key)
-        self._append([micros], [self._register([key])[0] if known is None else known], [number])
+            self._metadata.describe({name: {"kind": kind, "unit": unit, "help": help}})
+        self._append([self._ids.find(key)], [micros], [number])
 
     def record(self, samples: Iterable[Sample]) -> int:
         """See `Store.record`."""
         now = clock.time_ns() // 1000
-        keys: list[tuple[str, _Labels]] = []
+        keys: list[tuple[str, Labels]] = []
         times: list[int] = []
         values: list[float] = []
         kinds: dict[str, str] = {}
         for sample in samples:
             if not isinstance(sample, Sample):
                 raise InvalidInput(f"{sample!r} is not a Sample")
-            keys.append((sample.name, _identity(sample.name, sample.labels)))
-            values.append(sample.value if type(sample.value) is float else _number(sample.name, sample.value))
+            keys.append((sample.name, identity(sample.name, sample.labels)))
+            values.append(sample.value if type(sample.value) is float else number_of(sample.name, sample.value))
             times.append(now if sample.time is None else _micros(sample.time))
             kinds.setdefault(sample.name, sample.kind)
         if not keys:
             return 0
         for kind in kinds.values():
-            _check_kind(kind)
-        missing = [key for key in dict.fromkeys(keys) if key not in self._ids]
-        if missing:
-            self._register(missing)
-        described = self._metadata()
-        for name, kind in kinds.items():
-            if name not in described:
-                self.describe(name, kind)
-        return self._append(times, [self._ids[key] for key in keys], values)
+            check_kind(kind)
+        ids = self._ids.all(keys)
+        known = self._metadata.known()
+        self._metadata.describe({name: {"kind": kind} for name, kind in kinds.items() if name not in known})
+        return self._append(ids, times, values)
 
-    def describe(self, name: str, kind: str | None = None, unit: str | None = None, help: str | None = None) -> None:
-        """See `Store.describe`."""
-        _check_name("metric", name)
-        if kind is not None:
-            _check_kind(kind)
-        for what, text in (("unit", unit), ("help", help)):
-            if text is not None:
-                _check_text(f"{what} of metric {name}", text)
-        given = {"kind": kind, "unit": unit, "help": help}
-        with self._describing:
-            old = self._metadata().get(name) or {"kind": "untyped", "unit": "", "help": ""}
-            new = {key: old[key] if value is None else value for key, value in given.items()}
-            if new != self._metadata().get(name):
-                self._engine.put_document(DOCUMENT, name, new)
-                self._metadata()[name] = new
+    def append(self, ids: Any, times: Any, values: Any) -> int:
+        """See `Store.append_samples`."""
+        columns = (
+            _column("ids", ids, np.int64),
+            _column("times", times, np.int64),
+            _column("values", values, np.float64),
+        )
+        if len({len(column) for column in columns}) != 1:
+            raise InvalidInput(
+                "ids, times and values must be of one length, not " + ", ".join(str(len(c)) for c in columns)
+            )
+        if not len(columns[0]):
+            return 0
+        self._ids.check(columns[0])
+        low, high = int(columns[1].min()), int(columns[1].max())
+        if low < MIN_TIME or high > MAX_TIME:
+            raise TimeError(f"{low if low < MIN_TIME else high} µs is out of range")
+        return self._append(*columns)
 
-    def listing(self) -> list[dict[str, Any]]:
-        """See `Store.metrics`."""
-        count = Counter(name for name, _ in self._engine.series().values())
-        about = self._engine.documents(DOCUMENT)
-        blank = {"kind": "untyped", "unit": "", "help": ""}
-        return [
-            {"name": name, **blank, **about.get(name, {}), "series": count[name]}
-            for name in sorted(count.keys() | about.keys())
+    def _append(self, ids: Any, times: Any, values: Any) -> int:
+        columns = [
+            pa.array(times, TIME_TYPE),
+            pa.array(ids, pa.int64()),
+            pa.array(values, pa.float64(), from_pandas=False),
         ]
-
-    def _metadata(self) -> dict[str, dict[str, str]]:
-        if self._described is None:
-            self._described = {name: dict(about) for name, about in self._engine.documents(DOCUMENT).items()}
-        return self._described
-
-    def _register(self, keys: list[tuple[str, _Labels]]) -> list[int]:
-        ids = self._engine.register_series([(name, dict(labels)) for name, labels in keys])
-        self._ids.update(zip(keys, ids, strict=True))
-        return ids
-
-    def _append(self, times: list[int], ids: list[int], values: list[float]) -> int:
-        columns = [pa.array(times, TIME_TYPE), pa.array(ids, pa.int64()), pa.array(values, pa.float64())]
         batch = pa.RecordBatch.from_arrays(columns, schema=_ARROW)
         try:
             return self._engine.append(SAMPLES, batch)
@@ -153,69 +129,10 @@ def _micros(time: Any) -> int:
     return to_micros(time)
 
 
-def _identity(name: str, labels: Mapping[str, str] | None) -> _Labels:
-    """Labels sorted by name, empty ones left out, as Prometheus identifies series; checks everything."""
-    _check_name("metric", name)
-    if not labels:
-        return ()
-    if not isinstance(labels, Mapping):
-        raise InvalidInput(f"metric {name}: labels must be a mapping of names to text, not {labels!r}")
-    for label, value in labels.items():
-        _check_name(f"metric {name}: label", label)
-        if type(value) is not str or len(value) > MAX_VALUE or not _is_utf8(value):
-            raise InvalidInput(
-                f"metric {name}: label {label} cannot be {_short(value)}",
-                hint=f"a label value is text of at most {MAX_VALUE:,} characters",
-            )
-    return tuple(sorted([pair for pair in labels.items() if pair[1]]))
-
-
-def _check_name(what: str, name: Any) -> None:
-    if type(name) is not str or not 0 < len(name) <= MAX_NAME or "\0" in name or not _is_utf8(name):
+def _column(what: str, given: Any, kind: Any) -> Any:
+    column = np.ascontiguousarray(given)
+    if column.ndim != 1 or (column.dtype != kind and not np.can_cast(column.dtype, kind, "safe")):
         raise InvalidInput(
-            f"{what} {_short(name)} is not a name", hint=f"a name is text of 1 to {MAX_NAME} characters, without NUL"
+            f"{what} must be a one-dimensional array of {np.dtype(kind)}, not {column.dtype} {column.shape}"
         )
-    if name == "__name__":
-        raise InvalidInput(f"{what} __name__ is reserved", hint="the metric's name is an argument of its own")
-
-
-def _check_kind(kind: Any) -> None:
-    if kind not in KINDS:
-        raise InvalidInput(f"{_short(kind)} is not a kind of metric", hint="one of " + ", ".join(KINDS))
-
-
-def _check_text(what: str, text: Any) -> None:
-    if not isinstance(text, str) or len(text) > MAX_VALUE or not _is_utf8(text):
-        raise InvalidInput(f"{what} cannot be {_short(text)}", hint=f"text of at most {MAX_VALUE:,} characters")
-
-
-def _is_utf8(text: str) -> bool:
-    """False for lone surrogates, which no file and no wire can carry."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise InvalidInput(f"metric {name}: {_short(value)} is not a number")
-    try:
-        number = float(value)
-        exact = number == value or value != value
-    except OverflowError:
-        exact = False
-    if not exact:
-        raise InvalidInput(
-            f"metric {name}: float64 cannot hold {_short(value)} exactly",
-            hint="round it with float(value), or write it to an integer field of a table",
-        )
-    return number
+    return column.astype(kind, copy=False)

@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from kymograph.model.time import to_micros
 from kymograph.options import QueryLimits, parse_duration
-from kymograph.store.base import StoreBase
 from kymograph.store.jobs import now_micros
+from kymograph.store.metric_verbs import MetricVerbs
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from kymograph.promql.limits import PromLimits
     from kymograph.promql.result import PromResult
-    from kymograph.promql.source import Source
     from kymograph.sql.result import Result
     from kymograph.sql.session import SqlSession
 
 _LOOKBACK = 300 * 10**6  # as in Prometheus
 
 
-class QueryVerbs(StoreBase):
+class QueryVerbs(MetricVerbs):
     """Questions to a store; see `Store`."""
 
     def sql(
@@ -97,9 +96,3 @@ class QueryVerbs(StoreBase):
         from kymograph.sql.session import SqlSession
 
         return self._kept("sql", lambda: SqlSession(self._engine))
-
-    def _series_source(self) -> Source:
-        from kymograph.promql.source import Source
-
-        self._check()
-        return self._kept("source", lambda: Source(self._engine))  # kept, because it holds the label index

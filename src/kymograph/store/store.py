@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from kymograph.store.metric_verbs import MetricVerbs
 from kymograph.store.query_verbs import QueryVerbs
 from kymograph.store.table_verbs import TableVerbs
 from kymograph.store.upkeep_verbs import UpkeepVerbs
 
 
-class Store(TableVerbs, MetricVerbs, QueryVerbs, UpkeepVerbs):
+class Store(TableVerbs, QueryVerbs, UpkeepVerbs):
     """A store of tables and metrics; every method may be called from many threads.
 
     Wherever a time is taken it is int µs, datetime (naive means UTC), ISO 8601 text, or an Arrow, NumPy or pandas

@@ -16,7 +16,8 @@ from kymograph.promql.engine import query_instant, query_range
 from kymograph.promql.functions import AGGREGATORS, FUNCTIONS, PRECEDENCE
 from kymograph.promql.result import PromResult
 from kymograph.promql.source import STALE, Source
-from kymograph.store.metrics import Metrics, Sample
+from kymograph.store.metrics import Sample
+from kymograph.store.store import Store
 
 S = 1_000_000
 OF_THE_RANGE = {"start", "end", "step", "interpolate", "remove_resets", "keep_last_value", "keep_next_value", "sort"} | {
@@ -39,7 +40,7 @@ def source() -> Source:
                 )
                 if rng.random() < 0.7:
                     samples.append(Sample(name, value, labels, at * S + rng.randrange(1000)))
-    Metrics(engine).record(samples)
+    Store(engine).record(samples)
     return Source(engine)
 
 

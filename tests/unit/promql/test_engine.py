@@ -15,7 +15,8 @@ from kymograph.promql.limits import PromLimits
 from kymograph.promql.result import number
 from kymograph.promql.source import Source
 from kymograph.promql.xxhash import hash_of, xxh64
-from kymograph.store.metrics import Metrics, Sample
+from kymograph.store.metrics import Sample
+from kymograph.store.store import Store
 
 S = 1_000_000
 
@@ -24,7 +25,7 @@ S = 1_000_000
 def source() -> Source:
     engine = MemoryEngine()
     engine.create_table(SAMPLES_SCHEMA)
-    Metrics(engine).record(
+    Store(engine).record(
         Sample("m_total", float(i), {"host": f"h{h}"}, i * 10 * S) for h in range(20) for i in range(60)
     )
     assert SAMPLES in engine.tables()
