@@ -1,0 +1,418 @@
+"""Influx line protocol: a body of lines to columns, many lines at a time.
+
+A Python loop over lines takes 4 µs each. So the places of newlines and spaces are found with NumPy, the pieces between
+them become Arrow arrays, and lines with the same field names and types are converted together. Lines that are not plain
+(escapes, quotes, comments, anything broken) go one by one through `wire.influx_line`, which decides what is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kymograph.errors import InvalidInput
+from kymograph.model.time import MAX_TIME
+from kymograph.wire.influx_line import FALSE, TRUE, Line, Type, Unterminated, read_line
+from kymograph.wire.influx_prefix import Prefixes
+
+# (µs per unit, units per µs); exactly one of them is 1
+PRECISIONS = {
+    **dict.fromkeys(("ns", "n"), (1, 1000)),
+    **dict.fromkeys(("us", "u", "µs", "µ"), (1, 1)),
+    "ms": (1_000, 1),
+    "s": (10**6, 1),
+    "m": (60 * 10**6, 1),
+    "h": (3600 * 10**6, 1),
+}
+# sets of fields that are looked for in one body; the lines of any further one are read one by one
+_SHAPES = 256
+_NEWLINE, _SPACE, _COMMA, _QUOTE, _HASH, _BACKSLASH, _RETURN, _TAB = b'\n ,"#\\\r\t'
+# what a value is by its last character: a float, an integer, an unsigned one, something else
+_KINDS = np.full(256, 3, np.int8)
+_KINDS[list(b"0123456789.")] = 0
+_KINDS[ord("i")] = 1
+_KINDS[ord("u")] = 2
+_FLOAT_TEXT = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_INTEGER_TEXT = r"^-?[0-9]+$"
+_TRUTHS = pa.array([text.decode() for text in sorted(TRUE | FALSE)])
+_TRUE = np.array([text in TRUE for text in sorted(TRUE | FALSE)])
+_TYPES = {kind: pa.type_for_alias(kind) for kind in ("float64", "int64", "uint64", "bool", "string")}
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass
+class Points:
+    """Lines with the same field names, in the same order, of the same types.
+
+    Attributes:
+        lines: int64, the number of each line, from 1.
+        series: int64, measurement and tags of each line as a code of the `Prefixes`.
+        times: int64 µs.
+        fields: float64, int64, uint64, bool or string arrays without nulls, by name.
+    """
+
+    lines: Ints
+    series: Ints
+    times: Ints
+    fields: dict[str, pa.Array]
+
+
+@dataclass(order=True)
+class Fault:
+    """A line that was not taken: its number from 1, what is wrong ("has no fields"), and the line itself, shortened."""
+
+    line: int
+    message: str
+    text: str = ""
+
+
+@dataclass
+class Parsed:
+    """The points of a body and the faults of its broken lines."""
+
+    points: list[Points] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def parse(body: bytes, prefixes: Prefixes, *, precision: str = "ns", now: int) -> Parsed:
+    """The points of a body.
+
+    Args:
+        body: lines; a line feed inside a quoted text does not end a line. Less than 2 GiB.
+        prefixes: gives measurement and tags their codes, and remembers them for the next body.
+        precision: unit of the times: ns, us, ms, s, m or h. Times finer than a microsecond are floored.
+        now: µs, for lines without a time.
+
+    Raises:
+        InvalidInput: no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise InvalidInput(f"{precision[:40]!r} is no precision", hint="ns, us, ms, s, m or h")
+    return _Body(body, prefixes, PRECISIONS[precision], now).read()
+
+
+class _Body:
+    def __init__(self, body: bytes, prefixes: Prefixes, unit: tuple[int, int], now: int) -> None:
+        self._body = body
+        self._buffer = pa.py_buffer(body)
+        self._data: Bytes = np.frombuffer(body, np.uint8)
+        self._prefixes = prefixes
+        self._unit = unit
+        self._now = now
+        self._parsed = Parsed()
+        ends = np.flatnonzero(self._data == _NEWLINE)
+        if len(body) and body[-1] != _NEWLINE:
+            ends = np.append(ends, len(body))
+        self._starts: Ints = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
+        self._ends: Ints = ends
+        # lines that are read one by one: their places, from 0
+        self._careful: list[Ints] = []
+
+    def read(self) -> Parsed:
+        if len(self._ends):
+            plain, middle, last = self._plain()
+            self._careful.append(np.flatnonzero(~plain))
+            self._plain_lines(np.flatnonzero(plain), middle[plain], last[plain])
+            self._careful_lines(np.unique(np.concatenate(self._careful)))
+        self._parsed.faults.sort()
+        return self._parsed
+
+    def _plain(self) -> tuple[Bools, Ints, Ints]:
+        """Which lines are `prefix fields` or `prefix fields time` without anything special, and where their spaces are.
+
+        The second space of a line without a time is where it ends.
+        """
+        data, starts, ends = self._data, self._starts, self._ends
+        spaces = np.flatnonzero(data == _SPACE)
+        count = len(ends)
+        if len(spaces) == 2 * count and bool(
+            ((spaces[::2] > starts) & (spaces[1::2] > spaces[::2] + 1) & (spaces[1::2] < ends - 1)).all()
+        ):
+            plain, middle, last = np.ones(count, np.bool_), spaces[::2], spaces[1::2]
+        else:
+            before = np.searchsorted(spaces, starts)
+            found = np.searchsorted(spaces, ends) - before
+            spaces = np.append(spaces, [len(data)] * 2)
+            middle = spaces[before]
+            last = np.where(found == 2, spaces[before + 1], ends)
+            plain = ((found == 1) | (found == 2)) & (middle > starts) & (last > middle + 1)
+            plain &= (found == 1) | (last < ends - 1)
+        special = _special(data)
+        if len(special):
+            plain[np.searchsorted(ends, special)] = False
+        plain[data[np.minimum(starts, len(data) - 1)] == _HASH] = False
+        return plain, middle, last
+
+    def _plain_lines(self, rows: Ints, middle: Ints, last: Ints) -> None:
+        if not len(rows):
+            return
+        starts, ends = self._starts[rows], self._ends[rows]
+        fields = self._pieces(middle + 1, last)
+        stamped = last < ends
+        times = np.full(len(rows), self._now, np.int64)
+        if stamped.all():
+            times, fit = self._times(self._pieces(last + 1, ends))
+        elif stamped.any():
+            times[stamped], some = self._times(self._pieces(last[stamped] + 1, ends[stamped]))
+            fit = np.ones(len(rows), np.bool_)
+            fit[stamped] = some
+        else:
+            fit = np.ones(len(rows), np.bool_)
+        codes = self._prefixes.codes(self._pieces(starts, middle))
+        fit &= codes >= 0
+        for picked, columns, good in _shapes(fields):
+            good &= fit[picked]
+            if good.all():
+                kept = picked
+            else:
+                kept = picked[good]
+                columns = {name: column.filter(pa.array(good)) for name, column in columns.items()}
+                self._careful.append(rows[picked[~good]])
+            if columns and len(kept):
+                self._parsed.points.append(Points(rows[kept] + 1, codes[kept], times[kept], columns))
+
+    def _times(self, texts: pa.Array) -> tuple[Ints, Bools]:
+        """µs of the texts, and which of them are times in range."""
+        numbers, fit = _integers(texts, pa.int64())
+        return self._scaled(numbers.to_numpy(), fit)
+
+    def _scaled(self, numbers: Ints, fit: Bools) -> tuple[Ints, Bools]:
+        micros, finer = self._unit
+        if finer > 1:
+            return numbers // finer, fit
+        fit = fit & (numbers >= -(MAX_TIME // micros)) & (numbers <= MAX_TIME // micros)
+        return np.where(fit, numbers, 0) * micros, fit
+
+    def _pieces(self, starts: Ints, ends: Ints) -> pa.Array:
+        return _pieces(self._buffer, starts, ends)
+
+    def _careful_lines(self, rows: Ints) -> None:
+        several = _Several()
+        for row, text in self._whole(rows.tolist()):
+            stripped = text.strip(b" \t\r")
+            if not stripped or stripped[:1] == b"#":
+                continue
+            try:
+                line = read_line(text.removesuffix(b"\r"))
+                time = self._now if line.time is None else self._micros(line.time)
+                several.add(row + 1, line, self._prefixes.code(line.prefix), time)
+            except ValueError as problem:
+                shown = text[:200].decode("utf-8", "replace")
+                self._parsed.faults.append(Fault(row + 1, str(problem), shown))
+        self._parsed.points += several.points()
+
+    def _micros(self, number: int) -> int:
+        micros, finer = self._unit
+        time = number * micros // finer
+        if not -MAX_TIME <= time <= MAX_TIME or not -(2**63) <= number < 2**63:
+            raise ValueError(f"has a time out of range: {number}")
+        return time
+
+    def _whole(self, rows: list[int]) -> Iterator[tuple[int, bytes]]:
+        """Each line with its place; a text that is not closed on its line goes on to the next line with a quote."""
+        gone = -1
+        for place, row in enumerate(rows):
+            if row <= gone:
+                continue
+            text = self._body[self._starts[row] : self._ends[row]]
+            if text.count(b'"') % 2:
+                until = next((r for r in rows[place + 1 :] if self._quotes(r) % 2), None)
+                joined = None if until is None else self._body[self._starts[row] : self._ends[until]]
+                if joined is not None and _closes(text, joined):
+                    gone, text = until if until is not None else row, joined
+            yield row, text
+
+    def _quotes(self, row: int) -> int:
+        return self._body.count(b'"', int(self._starts[row]), int(self._ends[row]))
+
+
+def _closes(text: bytes, joined: bytes) -> bool:
+    """Whether a line is broken off inside a text, and whole together with what follows."""
+    try:
+        read_line(text)
+    except Unterminated:
+        try:
+            read_line(joined)
+        except ValueError:
+            return False
+        return True
+    except ValueError:
+        pass
+    return False
+
+
+class _Several:
+    """Lines read one by one, gathered by names and types of their fields."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[tuple[tuple[str, Type], ...], tuple[list[int], list[int], list[int], list[Any]]] = {}
+
+    def add(self, number: int, line: Line, code: int, time: int) -> None:
+        shape = tuple((name, kind) for name, kind, _ in line.fields)
+        lines, series, times, values = self._shapes.setdefault(shape, ([], [], [], []))
+        lines.append(number)
+        series.append(code)
+        times.append(time)
+        values.append([value for _, _, value in line.fields])
+
+    def points(self) -> Iterator[Points]:
+        for shape, (lines, series, times, values) in self._shapes.items():
+            columns = zip(shape, zip(*values, strict=True), strict=True)
+            fields = {name: pa.array(column, _TYPES[kind]) for (name, kind), column in columns}
+            yield Points(*(np.array(numbers, np.int64) for numbers in (lines, series, times)), fields)
+
+
+def _special(data: Bytes) -> Ints:
+    """Places of characters that make a line one to be read with care."""
+    odd = np.flatnonzero((data < _SPACE) & (data != _NEWLINE))
+    return np.concatenate([odd, np.flatnonzero(data == _QUOTE), np.flatnonzero(data == _BACKSLASH)])
+
+
+def _pieces(buffer: pa.Buffer, starts: Ints, ends: Ints) -> pa.Array:
+    """The bytes between ascending places that do not overlap, as texts.
+
+    Nothing checks here that they are UTF-8: they are only compared, hashed, and read as numbers.
+    """
+    if not len(starts):
+        return pa.array([], pa.string())
+    places = np.empty(2 * len(starts), np.int32)
+    places[::2], places[1::2] = starts, ends
+    # every second one is what lies between two of them
+    both = pa.Array.from_buffers(pa.string(), len(places) - 1, [None, pa.py_buffer(places), buffer])
+    return both.take(pa.array(np.arange(0, len(places) - 1, 2, dtype=np.int32)))
+
+
+def _shapes(fields: pa.Array) -> Iterator[tuple[Ints, dict[str, pa.Array], Bools]]:
+    """Rows with equal field names and types: their places, their columns, and which of them are good.
+
+    Without columns, the rows are to be read one by one.
+    """
+    commas = pc.count_substring(fields, ",").to_numpy()
+    left = np.arange(len(fields))
+    for _ in range(_SHAPES):
+        if not len(left):
+            return
+        keys = _keys(bytes(fields[int(left[0])].as_buffer()))
+        if keys is None:
+            yield left[:1], {}, np.zeros(1, np.bool_)
+            left = left[1:]
+            continue
+        # the first row is among them
+        like = left[commas[left] == len(keys) - 1]
+        columns, same = _columns(fields if len(like) == len(fields) else fields.take(pa.array(like)), keys)
+        picked = like if same.all() else like[same]
+        left = np.setdiff1d(left, picked, assume_unique=True) if len(picked) < len(left) else left[:0]
+        yield from _by_type(picked, columns)
+    yield left, {}, np.zeros(len(left), np.bool_)
+
+
+def _keys(text: bytes) -> dict[str, bytes] | None:
+    """Field names of `a=1,b=2` with the bytes that begin each field; None where one has no value, is none or is there twice."""
+    pairs = [piece.partition(b"=") for piece in text.split(b",")]
+    try:
+        keys = {key.decode(): key + equals for key, equals, value in pairs if value and 0 < len(key) <= 255}
+    except UnicodeDecodeError:
+        return None
+    return None if len(keys) < len(pairs) or "__name__" in keys or "\0" in text.decode("latin-1") else keys
+
+
+def _columns(fields: pa.Array, keys: dict[str, bytes]) -> tuple[dict[str, pa.Array], Bools]:
+    """The values of the rows that have exactly these names, as texts, and which rows those are."""
+    count = len(keys)
+    parts = fields if count == 1 else pc.split_pattern(fields, ",").flatten()
+    data, offsets = parts.buffers()[2], np.frombuffer(parts.buffers()[1], np.int32)[parts.offset :][: len(parts) + 1]
+    same = np.ones(len(fields), np.bool_)
+    begins, ends = offsets[:-1].reshape(-1, count), offsets[1:].reshape(-1, count)
+    view = np.frombuffer(data, np.uint8)
+    for place, key in enumerate(keys.values()):
+        long = begins[:, place] + len(key) < ends[:, place]
+        same &= long
+        at = begins[:, place] if long.all() else np.where(long, begins[:, place], 0)
+        for step, byte in enumerate(key):
+            same &= view[at + step] == byte
+    if not same.all():
+        begins, ends = begins[same], ends[same]
+    columns = {
+        name: _pieces(data, begins[:, place] + len(key), ends[:, place])
+        for place, (name, key) in enumerate(keys.items())
+    }
+    return columns, same
+
+
+def _by_type(picked: Ints, columns: dict[str, pa.Array]) -> Iterator[tuple[Ints, dict[str, pa.Array], Bools]]:
+    kinds = np.stack([_kinds(column) for column in columns.values()])
+    if (kinds == kinds[:, :1]).all():
+        yield picked, *_typed(columns, kinds[:, 0])
+        return
+    distinct, which = np.unique(kinds, axis=1, return_inverse=True)
+    for place in range(distinct.shape[1]):
+        rows = np.flatnonzero(which.reshape(-1) == place)
+        some = {name: column.take(pa.array(rows)) for name, column in columns.items()}
+        yield picked[rows], *_typed(some, distinct[:, place])
+
+
+def _kinds(texts: pa.Array) -> np.ndarray[Any, np.dtype[np.int8]]:
+    ends = np.frombuffer(texts.buffers()[1], np.int32)[1 : len(texts) + 1]
+    return _KINDS[np.frombuffer(texts.buffers()[2], np.uint8)[ends - 1]]
+
+
+def _typed(columns: dict[str, pa.Array], kinds: Any) -> tuple[dict[str, pa.Array], Bools]:
+    """Texts as values, and the rows where all of them could be read."""
+    good = None
+    values = {}
+    for (name, texts), kind in zip(columns.items(), kinds.tolist(), strict=True):
+        if kind == 0:
+            values[name], fit = _floats(texts)
+        elif kind == 3:
+            values[name], fit = _truths(texts)
+        else:
+            values[name], fit = _integers(_cut(texts), pa.int64() if kind == 1 else pa.uint64())
+        good = fit if good is None else good & fit
+    assert good is not None
+    return values, good
+
+
+def _cut(texts: pa.Array) -> pa.Array:
+    """Without the last character."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[: len(texts) + 1]
+    return _pieces(texts.buffers()[2], offsets[:-1], offsets[1:] - 1)
+
+
+def _floats(texts: pa.Array) -> tuple[pa.Array, Bools]:
+    try:
+        values = texts.cast(pa.float64())
+        fit = np.isfinite(values.to_numpy())
+    except pa.ArrowInvalid:
+        fit = pc.match_substring_regex(texts, _FLOAT_TEXT).to_numpy(zero_copy_only=False)
+        values = pc.if_else(pa.array(fit), texts, "0").cast(pa.float64())
+        fit = fit & np.isfinite(values.to_numpy())
+    return values, fit
+
+
+def _integers(texts: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
+    fit = np.ones(len(texts), np.bool_)
+    # Arrow would take 0x10 for sixteen
+    if pc.any(pc.match_substring(texts, "x", ignore_case=True), min_count=0).as_py():
+        fit = pc.match_substring_regex(texts, _INTEGER_TEXT).to_numpy(zero_copy_only=False)
+        texts = pc.if_else(pa.array(fit), texts, "0")
+    try:
+        return texts.cast(kind), fit
+    except pa.ArrowInvalid:
+        # 18 digits fit whatever they are; of longer ones only the careful reader knows
+        short = pc.match_substring_regex(texts, r"^-?[0-9]{1,18}$" if kind == pa.int64() else r"^[0-9]{1,19}$")
+        fit = fit & short.to_numpy(zero_copy_only=False)
+        return pc.if_else(pa.array(fit), texts, "0").cast(kind), fit
+
+
+def _truths(texts: pa.Array) -> tuple[pa.Array, Bools]:
+    found = pc.index_in(texts, _TRUTHS)
+    fit = found.is_valid().to_numpy(zero_copy_only=False)
+    return pa.array(_TRUE[found.fill_null(0).to_numpy()]), fit

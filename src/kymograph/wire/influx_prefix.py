@@ -1,0 +1,101 @@
+"""Codes for measurement and tags: what every line begins with, and most lines share with lines before them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kymograph.wire.influx_line import Tags, read_prefix
+
+# beyond so many a fresh `Prefixes` is due: a writer that never repeats itself must not fill the memory
+MOST = 1_000_000
+# columns of prefixes that came before, since a writer mostly sends the same series in the same order
+_COLUMNS = 16
+_COLUMN_BYTES = 16 * 2**20
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Prefixes:
+    """Numbers the distinct prefixes `measurement,tag=value`, from 0, for as long as it lives. Safe in many threads.
+
+    Attributes:
+        measurements: the distinct names of measurements, by number.
+        series: (number of the measurement, tags) by code.
+    """
+
+    def __init__(self) -> None:
+        self.measurements: list[str] = []
+        self.series: list[tuple[int, Tags]] = []
+        self._numbers: dict[str, int] = {}
+        self._codes: dict[bytes, int] = {}
+        self._identities: dict[tuple[int, Tags], int] = {}
+        self._columns: OrderedDict[tuple[bytes, bytes], Ints] = OrderedDict()
+        self._of = np.empty(1024, np.int64)
+        self._lock = threading.Lock()
+
+    @property
+    def full(self) -> bool:
+        return len(self._codes) >= MOST
+
+    def measurement_of(self, codes: Ints) -> Ints:
+        """The number of the measurement of each code."""
+        return self._of[codes]
+
+    def code(self, prefix: bytes) -> int:
+        """The code of one prefix. Raises ValueError as `read_prefix`."""
+        found = self._codes.get(prefix)
+        return self._add(prefix) if found is None else found
+
+    def codes(self, column: pa.Array) -> Ints:
+        """The code of each of many prefixes (texts that need not be UTF-8), -1 for those that cannot be read."""
+        _, offsets, data = column.buffers()
+        places = np.frombuffer(offsets, np.int32)[: len(column) + 1]
+        key = (places.tobytes(), bytes(data[: int(places[-1])]))
+        with self._lock:
+            known = self._columns.get(key)
+            if known is not None:
+                self._columns.move_to_end(key)
+                return known
+        encoded = column.view(pa.binary()).dictionary_encode()
+        distinct = np.array([self._code_or_none(prefix) for prefix in encoded.dictionary.to_pylist()], np.int64)
+        codes: Ints = distinct[encoded.indices.to_numpy()]
+        with self._lock:
+            self._columns[key] = codes
+            while len(self._columns) > _COLUMNS or (
+                len(self._columns) > 1 and sum(map(_size, self._columns)) > _COLUMN_BYTES
+            ):
+                self._columns.popitem(last=False)
+        return codes
+
+    def _code_or_none(self, prefix: bytes) -> int:
+        try:
+            return self.code(prefix)
+        except ValueError:
+            return -1
+
+    def _add(self, prefix: bytes) -> int:
+        measurement, tags = read_prefix(prefix)
+        with self._lock:
+            number = self._numbers.get(measurement)
+            if number is None:
+                number = self._numbers[measurement] = len(self.measurements)
+                self.measurements.append(measurement)
+            # tags in another order, or escaped without need, are the same series
+            code = self._identities.get((number, tags))
+            if code is None:
+                code = self._identities[number, tags] = len(self.series)
+                self.series.append((number, tags))
+                if code >= len(self._of):
+                    self._of = np.resize(self._of, 2 * len(self._of))
+                self._of[code] = number
+            self._codes[prefix] = code
+            return code
+
+
+def _size(key: tuple[bytes, bytes]) -> int:
+    return len(key[0]) + len(key[1])
