@@ -5,7 +5,7 @@ Durations are int µs. `position` counts characters from the start of the query.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["scalar", "vector", "matrix", "string"]
@@ -52,11 +52,16 @@ class When:
 
 @dataclass(frozen=True)
 class Selector(Node):
-    """`name{matchers}`, with a window when `window` is given (µs); the name is the matcher on `__name__`."""
+    """`name{matchers}`, with a window when `window` is given (µs); the name is the matcher on `__name__`.
+
+    Attributes:
+        outside: whether the name stands before the braces; its matcher is the first one then.
+    """
 
     matchers: tuple[LabelMatcher, ...]
     window: int | None = None
     when: When = When()
+    outside: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> str:

@@ -254,7 +254,7 @@ class _Parser:
         names = [m.value for m in matchers if m.name == "__name__" and m.operator == "="]
         if len(names) > 1 and (name is not None or len(set(names)) > 1):
             self.fail(f'metric name must not be set twice: "{names[0]}" or "{names[1]}"', token)
-        return ast.Selector(token.position, tuple(matchers))
+        return ast.Selector(token.position, tuple(matchers), outside=name is not None)
 
     def _matcher(self) -> list[LabelMatcher]:
         token = self._next()

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from kymograph._version import __version__
 from kymograph.server import faults
 from kymograph.server.guard import Guard
-from kymograph.server.routes import access, metrics, pages, query, store, telemetry
+from kymograph.server.routes import access, metrics, pages, prometheus, query, store, telemetry
 from kymograph.server.state import ServerState
 
 _ABOUT = """Telemetry of this machine: live, recorded, and in SQL.
@@ -30,6 +30,6 @@ def create_app(state: ServerState) -> FastAPI:
         Guard, gate=state.gate, meter=state.meter, pool=state.light, limits=state.limits, hosts=state.hosts
     )
     faults.install(app)
-    for face in (telemetry, query, store, access, metrics, pages):
+    for face in (telemetry, query, store, access, metrics, prometheus, pages):
         app.include_router(face.router(state))
     return app

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kymograph.options import QueryLimits
+from kymograph.promql.limits import PromLimits
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Limits:
         message_bytes: one WebSocket message from a client (none is needed at all).
         messages_per_minute: WebSocket messages from one client before it is closed with 1008.
         query_seconds, query_memory: of one SQL query; bytes of the query engine's memory pool.
+        prom_series, prom_samples: what one PromQL query may select and read; beyond it 422. It has `query_seconds` too.
         query_rows: result rows of a JSON answer; beyond it 422.
         stream_rows: result rows of a CSV or Arrow answer, which is streamed; beyond it 422 or, once
             streaming has begun, a cut-off connection.
@@ -51,6 +54,8 @@ class Limits:
     messages_per_minute: int = 120
     query_seconds: float = 30.0
     query_memory: int = 256 * 2**20
+    prom_series: int = 50_000
+    prom_samples: int = 50_000_000
     query_rows: int = 10_000
     stream_rows: int = 5_000_000
     queries: int = 4
@@ -62,3 +67,8 @@ class Limits:
         """What the SQL door passes on to the query engine."""
         rows = self.stream_rows if streamed else self.query_rows
         return QueryLimits(timeout=self.query_seconds, memory=self.query_memory, rows=rows)
+
+    def of_promql(self, seconds: float | None, cancelled: Callable[[], bool]) -> PromLimits:
+        """What the PromQL door passes on; a client may ask for less time, never for more."""
+        granted = self.query_seconds if seconds is None else min(seconds, self.query_seconds)
+        return PromLimits(self.prom_series, self.prom_samples, granted, cancelled)

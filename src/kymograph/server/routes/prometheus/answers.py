@@ -1,0 +1,94 @@
+"""How the routes of Prometheus' API answer: its envelope, compressed where the client takes that, cancelled where it left."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+
+from kymograph.errors import KymographError, LimitExceeded, QueryError
+from kymograph.promql.lexer import ParseError
+from kymograph.promql.limits import QueryCancelled, QueryTimeout
+from kymograph.server.envelope import failure, success, text_of
+from kymograph.server.faults import of_error
+from kymograph.server.pool import Busy
+from kymograph.server.state import ServerState
+from kymograph.store.store import Store
+
+T = TypeVar("T")
+Gone = Callable[[], bool]
+_JSON = "application/json"
+# shorter answers fit into one packet as they are
+_WORTH = 1024
+
+
+def store_of(state: ServerState, request: Request) -> Store:
+    """The store that a request asks. Raises StorageError while it is not open."""
+    return state.slot.get()
+
+
+async def asked(state: ServerState, request: Request, work: Callable[[Gone], T]) -> T:
+    """Run a question in the pool of queries; the function it is given says whether the client has left."""
+    left = threading.Event()
+    watcher = asyncio.create_task(_watch(request, left))
+    try:
+        return await state.heavy.run(work, left.is_set)
+    finally:
+        watcher.cancel()
+
+
+async def _watch(request: Request, left: threading.Event) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    left.set()
+
+
+def packed(request: Request, data: bytes, *notes: list[str]) -> Response:
+    """An answer with data that is JSON already; notes are warnings, then infos. Takes time when it is large."""
+    body = success(data, *notes)
+    headers = {"Vary": "Accept-Encoding"}
+    if len(body) >= _WORTH and _takes_gzip(request.headers.get("accept-encoding", "")):
+        body = gzip.compress(body, 1)
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, headers=headers, media_type=_JSON)
+
+
+def given(request: Request, value: Any, *notes: list[str]) -> Response:
+    """An answer with data that JSON can say."""
+    return packed(request, text_of(value), *notes)
+
+
+def failed(error: KymographError, path: str) -> Response:
+    """What a failure is in Prometheus' terms."""
+    status, kind = _fault_of(error)
+    if status is None:
+        return of_error(error, path)
+    hint = "" if isinstance(error, QueryError) else error.hint
+    return Response(failure(status, error.message, hint, kind), status, media_type=_JSON)
+
+
+def _fault_of(error: KymographError) -> tuple[int | None, str]:
+    if isinstance(error, QueryTimeout):
+        return 503, "timeout"
+    if isinstance(error, QueryCancelled):
+        return 499, "canceled"
+    if isinstance(error, Busy):
+        return None, ""
+    if isinstance(error, ParseError):
+        return 400, "bad_data"
+    if isinstance(error, (QueryError, LimitExceeded)):
+        return 422, "execution"
+    return None, ""
+
+
+def _takes_gzip(accepted: str) -> bool:
+    for part in accepted.lower().split(","):
+        coding, _, parameters = part.partition(";")
+        if coding.strip() in ("gzip", "*"):
+            quality = parameters.replace(" ", "").removeprefix("q=")
+            return quality.strip("0.") != "" or not parameters
+    return False
