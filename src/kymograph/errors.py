@@ -5,7 +5,8 @@
     │   ├── SchemaError         a column, its type or its values do not fit
     │   ├── TimeError           not a time, or out of range
     │   ├── QueryError          SQL (later PromQL) that cannot be planned or run
-    │   └── DuplicateRows       the table's policy is "reject"            HTTP 409
+    │   ├── DuplicateRows       the table's policy is "reject"            HTTP 409
+    │   └── Overlap             a stream covers that time already
     ├── NotFound                no such table, series, job or token       HTTP 404
     ├── AlreadyExists           the name is taken                         HTTP 409
     ├── LimitExceeded           rows, time or memory of a query           HTTP 422
@@ -63,6 +64,10 @@ class QueryError(InvalidInput):
 
 class DuplicateRows(InvalidInput):
     code, status = "duplicate_rows", 409
+
+
+class Overlap(InvalidInput):
+    code = "overlap"
 
 
 class NotFound(KymographError, LookupError):

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from kymograph.engine.streams import Streams
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import TableSchema
 
@@ -116,6 +117,10 @@ class CheckReport:
 @runtime_checkable
 class Engine(Protocol):
     """What every engine does. Names of tables are given as text; unknown ones raise NotFound."""
+
+    @property
+    def streams(self) -> Streams:
+        """The streams it holds."""
 
     def tables(self) -> Mapping[str, TableSchema]:
         """The tables as of now, by name."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from kymograph.engine.interface import PruneReport, Scan, TableStatistics, Victim
 from kymograph.engine.memory_rings import MemoryRings
+from kymograph.engine.memory_streams import MemoryStreams
 from kymograph.errors import AlreadyExists, DuplicateRows, NotFound, ReadOnly, SchemaError, StoreClosed
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, TableSchema
@@ -52,6 +53,7 @@ class MemoryEngine:
         self._series: dict[int, tuple[str, Mapping[str, str]]] = {}
         self._documents: dict[str, dict[str, str]] = {}
         self._closed = False
+        self.streams = MemoryStreams(lambda write: self._check_writable() if write else self._check_open())
         self.rings = MemoryRings(
             self._lock,
             self._check_open,
@@ -268,11 +270,12 @@ class MemoryEngine:
         with self._lock:
             self._check_open()
             rows = sum(_size(key, row) for table in self._tables.values() for key, row in table.rows.items())
-            return rows + self.rings.usage()
+            return rows + self.rings.usage() + self.streams.usage()
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
+        self.streams.wake()
 
     def _table(self, name: str) -> _Table:
         if name not in self._tables:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from kymograph.engine.interface import CheckReport, PruneReport, Scan, TableStatistics
+from kymograph.engine.memory_streams import MemoryStreams
 from kymograph.errors import (
     AlreadyExists,
     DiskFull,
@@ -57,6 +58,7 @@ class LocalEngine:
         self._disk_full = False
         self._files = files or Files()
         self._closed = False
+        self.streams = MemoryStreams(lambda write: self._writable() if write else self._readable())
         self._wake = threading.Condition()
         self._lock: WriterLock | None = None
         if self.options.read_only:
