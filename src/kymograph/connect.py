@@ -10,8 +10,10 @@ from typing import Any
 from kymograph.engine.interface import Engine
 from kymograph.errors import InvalidInput, MissingDependency, NotFound
 from kymograph.options import StoreOptions, parse_duration, parse_size
+from kymograph.store.namespaces import Bounds, check_namespace
 from kymograph.store.store import Store
 
+NAMESPACES = "namespaces"
 _SIZES = ("cap", "head_bytes", "cache_bytes")
 _DURATIONS = ("age", "seal_after", "prune_every")
 
@@ -19,6 +21,7 @@ _DURATIONS = ("age", "seal_after", "prune_every")
 def connect(
     target: str | os.PathLike[str],
     *,
+    namespace: str | None = None,
     read_only: bool = False,
     options: StoreOptions | None = None,
     **overrides: Any,
@@ -27,21 +30,48 @@ def connect(
 
     Args:
         target: `"memory:"`, or a folder (created when missing, unless read-only).
+        namespace: open the store of this name inside the folder, which shares nothing with the others there but the
+            folder; each namespace has one writing process of its own. `options` are those of the namespace.
         read_only: open beside a writing process; every committed row is seen, nothing is written.
         options: how the store behaves; None takes the defaults of `StoreOptions`.
         **overrides: single fields of `StoreOptions` on top; sizes and durations also as text
             (`cap="500MB"`, `age="90d"`, `prune_every="5m"`).
 
     Raises:
-        InvalidInput: a target or an option that is none.
-        NotFound: read-only, and there is no such folder.
+        InvalidInput: a target, a namespace or an option that is none.
+        NotFound: read-only, and there is no such folder or namespace.
         StoreLocked: another process writes there; the message names it.
         Corrupt, StorageError: the folder cannot be opened.
     """
     chosen = _options(options, overrides)
     if read_only:
         chosen = replace(chosen, read_only=True)
-    return Store(_engine(target, chosen), chosen, _place(target))
+    if namespace is not None:
+        if target == "memory:":
+            raise InvalidInput("a namespace in memory is made with create_namespace()")
+        target = _folder(target) / NAMESPACES / check_namespace(namespace)
+        return Store(_engine(target, chosen), chosen, _place(target))
+    return Store(_engine(target, chosen), chosen, _place(target), _Place(target, chosen))
+
+
+class _Place:
+    """Where a store's namespaces are: folders in its folder; with the engine in memory, nowhere but there."""
+
+    def __init__(self, target: str | os.PathLike[str], options: StoreOptions) -> None:
+        self._target = target
+        self._options = options
+
+    def open(self, name: str, bounds: Bounds) -> Store:
+        options = replace(self._options, cap=bounds["cap"], age=bounds["age"])
+        if self._target == "memory:":
+            return Store(_engine("memory:", options), options)
+        return connect(self._target, namespace=name, options=options)
+
+    def names(self) -> list[str]:
+        if self._target == "memory:":
+            return []
+        folder = _folder(self._target) / NAMESPACES
+        return sorted(each.name for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
 
 
 def _options(options: StoreOptions | None, overrides: dict[str, Any]) -> StoreOptions:

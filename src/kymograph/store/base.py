@@ -10,6 +10,7 @@ from kymograph.engine.interface import Attended, Bounded, Engine
 from kymograph.errors import StorageError, StoreClosed
 from kymograph.options import StoreOptions
 from kymograph.store.jobs import Job, Jobs, now_micros
+from kymograph.store.namespaces import Place
 from kymograph.store.report import BOUNDS, bounds_of
 
 _T = TypeVar("_T")
@@ -23,9 +24,20 @@ class StoreBase:
         options: what it was opened with.
     """
 
-    def __init__(self, engine: Engine, options: StoreOptions | None = None, path: str = "memory:") -> None:
-        """Use `kymograph.connect`. The store owns the engine from here on and closes it."""
+    def __init__(
+        self,
+        engine: Engine,
+        options: StoreOptions | None = None,
+        path: str = "memory:",
+        place: Place | None = None,
+    ) -> None:
+        """Use `kymograph.connect`. The store owns the engine from here on and closes it.
+
+        Args:
+            place: where namespaces are; None where there are none.
+        """
         self._engine = engine
+        self._place = place
         self._closed = False
         self._closing = threading.Lock()
         self._rooms: dict[str, Any] = {}
@@ -61,6 +73,9 @@ class StoreBase:
                 return
             self._closed = True
             self._jobs.stop()
+            namespaces = self._rooms.get("namespaces")
+            if namespaces is not None:
+                namespaces.close()
             self._engine.close()
 
     def __enter__(self) -> Self:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from kymograph.store.namespace_verbs import NamespaceVerbs
 from kymograph.store.query_verbs import QueryVerbs
 from kymograph.store.streams.verbs import StreamVerbs
 from kymograph.store.table_verbs import TableVerbs
 from kymograph.store.upkeep_verbs import UpkeepVerbs
 
 
-class Store(TableVerbs, QueryVerbs, StreamVerbs, UpkeepVerbs):
+class Store(TableVerbs, QueryVerbs, StreamVerbs, UpkeepVerbs, NamespaceVerbs):
     """A store of tables and metrics; every method may be called from many threads.
 
     Wherever a time is taken it is int µs, datetime (naive means UTC), ISO 8601 text, or an Arrow, NumPy or pandas
