@@ -29,10 +29,11 @@ from kymograph.local.catalog import BlockRow
 from kymograph.local.encoding import EncodingChooser, arguments
 from kymograph.local.files import storage_errors
 from kymograph.local.rows import Ints, SeriesIndex
-from kymograph.model.schema import TableSchema
+from kymograph.local.scaled import ENCODINGS, NUMBER, PARTS, VALUE, restored, stored
+from kymograph.model.schema import SAMPLES_SCHEMA, SERIES_ID, TableSchema
 from kymograph.model.time import TIME, isoformat, micros_of
 
-VERSION = 1
+VERSION = 2  # a block of `samples` with scaled values; every other is of version 1
 METADATA = b"kymograph"
 ROW_GROUP = 65_536
 PAGE_ROWS = 16_384
@@ -57,8 +58,9 @@ def encode(
         replaces: paths of the blocks whose rows these are; a rebuild leaves those out.
         series: for the table `samples`, what its ids stand for.
     """
+    scaled = schema.arrow.equals(SAMPLES_SCHEMA.arrow)
     document: dict[str, Any] = {
-        "version": VERSION,
+        "version": 2 if scaled else 1,
         "table": schema.to_json(),
         "partition": partition,
         "level": level,
@@ -67,15 +69,19 @@ def encode(
     if series is not None:
         text = json.dumps({str(i): [name, dict(labels)] for i, (name, labels) in series.items()})
         document["series"] = base64.b64encode(zlib.compress(text.encode())).decode()
-    arrow = schema.arrow.with_metadata({METADATA: json.dumps(document).encode()})
+    if scaled:
+        data = stored(data)
+    arrow = data.schema.with_metadata({METADATA: json.dumps(document).encode()})
     columns = [arrow.get_field_index(name) for name in (*schema.labels, TIME)]
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
         arrow,
-        **arguments(chooser.choose(schema.name, data)),
-        max_rows_per_page=PAGE_ROWS,
-        write_page_index=True,
+        **arguments(chooser.choose(schema.name, data, ENCODINGS if scaled else {})),
+        # series of one scrape share their times, which only a page of many series makes cheap
+        max_rows_per_page=ROW_GROUP if scaled else PAGE_ROWS,
+        write_page_index=not scaled,  # a page is a row group there
+        write_statistics=[SERIES_ID, TIME] if scaled else True,
         write_page_checksum=True,
         sorting_columns=[pq.SortingColumn(column, nulls_first=True) for column in columns],
     ) as writer:
@@ -114,8 +120,8 @@ def decode_metadata(schema: pa.Schema) -> dict[str, Any]:
     """
     try:
         document: dict[str, Any] = json.loads((schema.metadata or {})[METADATA])
-        if document["version"] != VERSION:
-            raise Corrupt(f"block format {document['version']}, this release reads {VERSION}")
+        if document["version"] not in range(1, VERSION + 1):
+            raise Corrupt(f"block format {document['version']}, this release reads 1 to {VERSION}")
         if "series" in document:
             document["series"] = json.loads(zlib.decompress(base64.b64decode(document["series"])))
     except (KeyError, ValueError, TypeError, zlib.error) as problem:
@@ -281,7 +287,10 @@ class RowGroup:
         return self.cache.get((self.block_id, self.number, name), lambda: self._load(name, kind))
 
     def _load(self, name: str, kind: pa.DataType) -> pa.Array:
-        if name not in self.opened.file.schema_arrow.names:
+        names = self.opened.file.schema_arrow.names
+        if name == VALUE and NUMBER in names:
+            return restored(self.opened.read(self.number, PARTS))
+        if name not in names:
             return pa.nulls(self.row_count, kind)
         return _flat(self.opened.read(self.number, [name]), name)
 
@@ -299,6 +308,16 @@ class RowGroup:
             change[1:] |= codes[label][1:] != codes[label][:-1]
         heads = np.flatnonzero(change)
         return SeriesIndex(values, {label: c[heads] for label, c in codes.items()}, np.append(heads, rows))
+
+
+def canonical(piece: pa.RecordBatch, schema: TableSchema) -> pa.RecordBatch:
+    """Rows as the file has them in the columns of the table that they hold."""
+    arrays = {name: piece.column(name) for name in schema.columns if name in piece.schema.names}
+    if NUMBER in piece.schema.names and VALUE in arrays:
+        arrays[VALUE] = restored(piece)
+    return pa.RecordBatch.from_arrays(
+        list(arrays.values()), schema=pa.schema([schema.arrow.field(name) for name in arrays])
+    )
 
 
 def _flat(table: pa.Table, name: str) -> pa.Array:

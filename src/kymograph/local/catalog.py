@@ -23,6 +23,7 @@ from kymograph.options import Sync
 
 VERSION = 1
 CATALOG = "catalog.db"
+PAGE_BYTES = 8192  # of new catalogs; older ones have 16,384
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -115,12 +116,14 @@ class Catalog:
     def _prepare(self, new: bool, read_only: bool, log_bytes: int) -> None:
         if not read_only:
             if new:
-                # large pages: batches are blobs of up to a megabyte; incremental vacuum gives their room back
-                self._db.execute("PRAGMA page_size = 16384")
+                # batches are blobs of up to a megabyte, which like large pages; a commit of one row likes small ones,
+                # and so does an empty catalog; incremental vacuum gives the room of blobs back
+                self._db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA synchronous = {self._synchronous}")
-            self._db.execute(f"PRAGMA wal_autocheckpoint = {max(16, log_bytes // 16384)}")
+            page = self._db.execute("PRAGMA page_size").fetchone()[0]
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {max(16, log_bytes // page)}")
             self._db.execute(f"PRAGMA journal_size_limit = {log_bytes}")
         self._db.execute("PRAGMA cache_size = -8192")
         self._db.execute("PRAGMA trusted_schema = OFF")
@@ -186,6 +189,11 @@ class Catalog:
                 yield
             finally:
                 self._db.execute("COMMIT")
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For those that keep tables of their own here; used inside `transaction` or `reading` only."""
+        return self._db
 
     def _count(self, kind: str, change: int) -> None:
         self._db.execute("UPDATE tally SET rows = rows + ? WHERE kind = ?", (change, kind))

@@ -8,6 +8,7 @@ next blocks of the table too.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,12 +38,13 @@ class EncodingChooser:
         self._chosen: dict[tuple[str, str], str] = {}
         self._blocks: dict[str, int] = {}
 
-    def choose(self, table: str, data: pa.Table) -> dict[str, str]:
-        """Encoding by column name for one block's sorted rows."""
+    def choose(self, table: str, data: pa.Table, fixed: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Encoding by column name for one block's sorted rows; `fixed` ones are not tried."""
         with self._lock:
             seen = self._blocks.get(table, 0)
             self._blocks[table] = seen + 1
             chosen = {} if seen % TRIAL_EVERY == 0 else {c: e for (t, c), e in self._chosen.items() if t == table}
+        chosen.update(fixed or {})
         sample = data.slice(max(0, (data.num_rows - SAMPLE_ROWS) // 2), SAMPLE_ROWS)
         for column in data.schema:
             if column.name not in chosen:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from kymograph.engine.interface import CheckReport, Damage
 from kymograph.errors import Corrupt, StorageError
-from kymograph.local.block import PAGE_ROWS, Block, RowGroup, decode_metadata
+from kymograph.local.block import PAGE_ROWS, Block, RowGroup, canonical, decode_metadata
 from kymograph.local.catalog import BlockRow
 from kymograph.local.folder import Folder, Table
 from kymograph.local.rows import common_positions, gather, select
@@ -143,7 +143,7 @@ def _readable(folder: Folder, schema: TableSchema, block: Block) -> Iterator[pa.
         )
     except (pa.ArrowException, OSError):
         return
-    names = [name for name in schema.columns if name in file.schema_arrow.names]
+    names = file.schema_arrow.names
     for group in range(file.metadata.num_row_groups):
         pieces = file.iter_batches(batch_size=PAGE_ROWS, row_groups=[group], columns=names, use_threads=False)
         while True:
@@ -151,5 +151,4 @@ def _readable(folder: Folder, schema: TableSchema, block: Block) -> Iterator[pa.
                 piece = next(pieces)
             except (StopIteration, pa.ArrowException, OSError):
                 break
-            kinds = [schema.arrow.field(name) for name in names]
-            yield pa.RecordBatch.from_arrays([piece.column(name) for name in names], schema=pa.schema(kinds))
+            yield canonical(piece, schema)

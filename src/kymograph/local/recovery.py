@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from kymograph.errors import Corrupt, KymographError
 from kymograph.local.block import decode_metadata, file_checksum, footer
-from kymograph.local.catalog import CATALOG, BlockRow, Catalog, HotRow, checksum
+from kymograph.local.catalog import CATALOG, PAGE_BYTES, BlockRow, Catalog, HotRow, checksum
 from kymograph.local.commit import decode_batches
 from kymograph.local.files import Files
 from kymograph.local.folder import Folder, Table
@@ -101,6 +101,7 @@ def load(folder: Folder) -> None:
         for table_id, schema in schemas.items():
             tables[schema.name] = _table(folder, schema, table_id, rows[table_id], hot[table_id])
         folder.registry.load()
+        folder.rings.load()
     folder.tables = tables
 
 
@@ -152,7 +153,7 @@ def damaged_log(path: Path) -> str:
         big = magic & 1
         sums = _wal_sum(data[:24], (0, 0), big)
         good = magic >> 1 == 0x377F0682 >> 1 and struct.pack(">II", *sums) == data[24:32]
-        page = page if good else 16384
+        page = page if good else _page_bytes(path)
         first_salt = data[40:48]
         dropped = 0
         for at in range(32, len(data) - page - 23, page + 24):
@@ -168,6 +169,15 @@ def damaged_log(path: Path) -> str:
         if dropped:
             return f"the log {wal.name} is damaged: the last {dropped} transactions in it are lost"
     return ""
+
+
+def _page_bytes(path: Path) -> int:
+    """Page size by the header of the catalog's file."""
+    with contextlib.suppress(OSError), open(path / CATALOG, "rb") as file:
+        size = int.from_bytes(file.read(18)[16:], "big")
+        if size >= 512 and size & (size - 1) == 0:
+            return size
+    return PAGE_BYTES
 
 
 def _wal_sum(data: bytes, start: tuple[int, int], big: int) -> tuple[int, int]:
@@ -235,6 +245,8 @@ def _rebuild(path: Path, options: StoreOptions, files: Files, damaged: Path | No
             catalog.add_hot(ids[name], sum(len(t) for t in times), low, high, hot)
         for (kind, key), value in salvaged.documents.items():
             catalog.put_document(kind, key, value)
+        if damaged is not None:
+            ring_rows.salvage(damaged, catalog)
     notes.append(
         f"rebuilt {len(ids)} tables from {len(found)} blocks and {len(salvaged.hot)} batches of the damaged catalog's log"
     )

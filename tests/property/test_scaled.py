@@ -1,0 +1,129 @@
+"""Values of `samples` as blocks hold them: whatever was written comes back to the bit."""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kymograph.local.engine import LocalEngine
+from kymograph.local.scaled import restored, stored
+from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA
+from kymograph.options import StoreOptions
+from tests.rows import batch_of, plain, rows_of
+
+MANY = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+FEW = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+
+STALE = 0x7FF0_0000_0000_0002
+ODD = [
+    *(0.0, -0.0, 5e-324, -5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, float("inf"), float("-inf")),
+    *(2.0**53, 2.0**53 + 2, -(2.0**53), 2.0**63, -(2.0**63), 2.0**64, 9.223372036854775807e18, 1e22, 1e23, 0.1 + 0.2),
+]
+ODD_BITS = [0x7FF8_0000_0000_0000, STALE, 0xFFF8_0000_0000_0001, 0x7FF4_DEAD_BEEF_0001, 2**64 - 1]
+
+
+def bits_of(value: float) -> int:
+    return int(struct.unpack("<Q", struct.pack("<d", value))[0])
+
+
+anything = st.integers(0, 2**64 - 1) | st.sampled_from([*map(bits_of, ODD), *ODD_BITS]) | st.none()
+
+
+@st.composite
+def decimals(draw: st.DrawFn) -> list[int | None]:
+    """A gauge or counter of decimals, now and then something else."""
+    digits, size = draw(st.integers(0, 17)), draw(st.integers(1, 40))
+    unit = draw(st.sampled_from([1, 7, 4096, 10**9]))
+    start = draw(st.integers(-(2**53), 2**53))
+    steps = draw(st.lists(st.integers(0, draw(st.sampled_from([0, 3, 1000, 2**40]))), min_size=size, max_size=size))
+    values: list[int | None] = [bits_of((start + unit * step) / 10**digits) for step in np.cumsum(steps).tolist()]
+    for place in draw(st.lists(st.integers(0, size - 1), max_size=3)):
+        values[place] = draw(anything)
+    return values
+
+
+@st.composite
+def fractions(draw: st.DrawFn) -> list[int | None]:
+    """Values of float32, or with an exponent of their own."""
+    floats = draw(st.lists(st.floats(width=draw(st.sampled_from([16, 32]))), min_size=1, max_size=40))
+    scale = draw(st.sampled_from([0, 1, -30, 900, -900]))
+    return [bits_of(value * 2.0**scale) for value in floats]
+
+
+series = decimals() | fractions() | st.lists(anything, min_size=1, max_size=40)
+
+
+def rows(several: Sequence[Sequence[int | None]]) -> dict[str, pa.Array]:
+    bits = pa.array([value for values in several for value in values], pa.uint64())
+    return {
+        "time": pa.array([15 * place for values in several for place in range(len(values))]),
+        "series_id": pa.array([number for number, values in enumerate(several) for _ in values]),
+        "value": bits.view(pa.float64()),
+    }
+
+
+@MANY
+@given(st.lists(series, min_size=1, max_size=6))
+def test_the_columns_of_a_block_give_back_every_bit(several: list[list[int | None]]) -> None:
+    data = pa.Table.from_batches([batch_of(SAMPLES_SCHEMA, rows(several))])
+    kept = stored(data)
+    assert plain(restored(kept)) == plain(data["value"])
+    # whoever reads the file with something else finds the same by the formula of docs/format/block.md
+    number, base, factor, divisor, value = (kept[name] for name in ("number", "base", "factor", "divisor", "value"))
+    for n, b, f, d, v, expected in zip(
+        *(column.to_pylist() for column in (number, base, factor, divisor, value)), plain(data["value"]), strict=True
+    ):
+        found = v if n is None else float(b + f * n) / d
+        assert n is None or v is None
+        assert (found is None and expected is None) or bits_of(found) == expected or (found != found and n is None)
+
+
+@FEW
+@given(st.lists(series, min_size=1, max_size=6))
+def test_blocks_give_back_every_bit(several: list[list[int | None]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        engine = LocalEngine(Path(folder), StoreOptions(sync="off"))
+        engine.create_table(SAMPLES_SCHEMA)
+        given_rows = batch_of(SAMPLES_SCHEMA, rows(several))
+        half = given_rows.num_rows // 2
+        for piece in (given_rows.slice(0, half), given_rows.slice(half)):
+            engine.append(SAMPLES, piece)
+            engine.seal()
+        assert sorted(rows_of(engine.scan(SAMPLES).table()), key=str) == sorted(rows_of(given_rows), key=str)
+        engine.compact()
+        assert sorted(rows_of(engine.scan(SAMPLES).table()), key=str) == sorted(rows_of(given_rows), key=str)
+        assert not engine.check().damages
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "most"),
+    [
+        ("a value that never changes", np.full(20_000, 1234.5), 0.01),
+        ("a limit beyond 2**53", np.full(20_000, 1.8446744073709552e19), 0.01),
+        ("a counter that never changes", np.full(20_000, 7.0), 0.01),
+        ("ticks of ten milliseconds", np.cumsum(np.random.default_rng(1).poisson(3, 20_000)) / 100, 0.6),
+        ("pages", 4096.0 * (5000 + np.cumsum(np.random.default_rng(1).integers(-3, 4, 20_000))), 0.5),
+        ("float32", np.random.default_rng(1).normal(50, 3, 20_000).astype(np.float32).astype(np.float64), 3.6),
+        ("noise", np.random.default_rng(1).random(20_000), 8.1),
+    ],
+)
+def test_a_sample_takes_little(tmp_path: Path, name: str, values: np.ndarray, most: float) -> None:
+    engine = LocalEngine(tmp_path, StoreOptions(sync="off"))
+    engine.create_table(SAMPLES_SCHEMA)
+    sizes = []
+    for count in (4000, 20_000):  # the difference is free of what a file costs
+        columns = {"time": np.arange(count) * 1_000_000, "series_id": count, "value": values[:count]}
+        engine.append(SAMPLES, batch_of(SAMPLES_SCHEMA, columns))
+        engine.seal()
+        sizes.append(engine.statistics(SAMPLES).sealed_bytes - sum(sizes))
+    engine.close()
+    assert (sizes[1] - sizes[0]) / 16_000 < most, name
