@@ -19,6 +19,23 @@ from kymograph.model.schema import TableSchema
 
 
 @dataclass(frozen=True)
+class SeriesBatch:
+    """Rows in the order of their series, each series in the order of time, with its labels told once.
+
+    Attributes:
+        labels: label columns, one value per series.
+        counts: int64 of shape (series,), rows of each, none 0; they follow each other in `times` and `fields`.
+        times: int64 µs of shape (rows,).
+        fields: field columns, one value per row.
+    """
+
+    labels: Mapping[str, pa.Array]
+    counts: Any
+    times: Any
+    fields: Mapping[str, pa.Array]
+
+
+@dataclass(frozen=True)
 class Scan:
     """Rows selected by a scan, as independent parts that may be read in parallel.
 
@@ -29,11 +46,14 @@ class Scan:
         schema: Arrow schema of the batches: the asked columns in the asked order.
         parts: each returns an iterator of record batches of `schema`.
         rows: upper bound of the rows selected (exact when nothing had to be opened to know).
+        by_series: where an engine keeps rows so, the same parts in that form, to be called in place of `parts`. The
+            labels are those that were asked for; a series is one of all labels.
     """
 
     schema: pa.Schema
     parts: Sequence[Callable[[], Iterator[pa.RecordBatch]]]
     rows: int
+    by_series: Sequence[Callable[[], Iterator[SeriesBatch]]] | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All parts, one after the other."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from kymograph.engine.interface import Scan
+from kymograph.engine.interface import Scan, SeriesBatch
 from kymograph.errors import SchemaError
 from kymograph.local.block import Block, OpenBlock, RowGroup
 from kymograph.local.folder import Generation
@@ -19,6 +21,9 @@ from kymograph.model.schema import TableSchema
 from kymograph.model.time import TIME
 
 _GROUPS_PER_PART = 4
+
+Batch = TypeVar("Batch")
+Make = Callable[[SortedRows, Ints | None], Batch | None]
 
 
 class Query:
@@ -56,7 +61,7 @@ class Query:
 
     def scan(self) -> Scan:
         """Files are opened (and verified) here, so that what is published later does not disturb the parts."""
-        parts: list[Callable[[], Iterator[pa.RecordBatch]]] = []
+        parts: list[_Part] = []
         rows = 0
         for block in self.generation.blocks:
             if not self.within(block.row.min_time, block.row.max_time):
@@ -64,17 +69,22 @@ class Query:
             opened = block.open()
             groups = [g for g in range(len(opened.starts) - 1) if self._may_hold(opened, g)]
             pieces = [groups[at : at + _GROUPS_PER_PART] for at in range(0, len(groups), _GROUPS_PER_PART)]
-            parts.extend(_part(self, block, opened, piece) for piece in pieces)
+            parts.extend(_BlockPart(self, block, opened, frozenset(piece)) for piece in pieces)
             rows += sum(int(opened.starts[g + 1] - opened.starts[g]) for g in groups)
         for run in self.generation.runs:
             if self.within(run.min_time, run.max_time):
                 excluded = run.excluded
                 if self.schema.duplicates == "ignore":
                     excluded = np.union1d(excluded, preceded(self.generation, run))
-                parts.append(_run_part(self, run, excluded))
+                parts.append(_RunPart(run, excluded))
                 rows += run.visible
         arrow = pa.schema([self.schema.arrow.field(name) for name in self.columns])
-        return Scan(arrow, parts, rows)
+        return Scan(
+            arrow,
+            [partial(part.read, self.batch) for part in parts],
+            rows,
+            [partial(part.read, self.series_batch) for part in parts],
+        )
 
     def _may_hold(self, opened: OpenBlock, group: int) -> bool:
         ranges = opened.bounds[group]
@@ -86,6 +96,22 @@ class Query:
         found = select(rows, self.matchers, self.start, self.end, excluded)
         return None if found is None else gather(rows, found, self.schema, self.columns)
 
+    def series_batch(self, rows: SortedRows, excluded: Ints | None) -> SeriesBatch | None:
+        """As `batch`, with the labels of a series told once."""
+        found = select(rows, self.matchers, self.start, self.end, excluded)
+        if found is None:
+            return None
+        once = np.ones(len(found.series), np.int64)
+        kinds = {name: self.schema.arrow.field(name).type for name in self.columns}
+        labels = {
+            name: rows.index.label_array(name, found.series, once, kind)
+            for name, kind in kinds.items()
+            if name in self.schema.labels
+        }
+        fields = [name for name in self.columns if name != TIME and name not in labels]
+        batch = gather(rows, found, self.schema, fields)
+        return SeriesBatch(labels, found.counts, rows.times[found.place], dict(zip(fields, batch.columns, strict=True)))
+
 
 def _possible(matcher: Matcher, low: Any, high: Any) -> bool:
     """Whether a label between `low` and `high`, never null, can satisfy an "=" or "in"; True for the other operators."""
@@ -95,27 +121,37 @@ def _possible(matcher: Matcher, low: Any, high: Any) -> bool:
     return any(type(value) is type(low) and low <= value <= high for value in wanted)
 
 
-def _part(
-    query: Query, block: Block, opened: OpenBlock, groups: Sequence[int]
-) -> Callable[[], Iterator[pa.RecordBatch]]:
-    def read() -> Iterator[pa.RecordBatch]:
-        chosen = set(groups)
-        for group in block.groups(opened):
-            if group.number in chosen:
-                batch = query.batch(group, superseded(query.generation, block, group))
+@dataclass(frozen=True)
+class _BlockPart:
+    """Some row groups of a block."""
+
+    query: Query
+    block: Block
+    opened: OpenBlock
+    groups: frozenset[int]
+
+    def read(self, make: Make[Batch]) -> Iterator[Batch]:
+        for group in self.block.groups(self.opened):
+            if group.number in self.groups:
+                batch = make(group, superseded(self.query.generation, self.block, group))
                 if batch is not None:
                     yield batch
 
-    return read
 
+@dataclass(frozen=True)
+class _RunPart:
+    """A run of the head."""
 
-def _run_part(query: Query, run: Run, excluded: Ints) -> Callable[[], Iterator[pa.RecordBatch]]:
-    def read() -> Iterator[pa.RecordBatch]:
-        batch = query.batch(run.rows, excluded)
+    run: Run
+    excluded: Ints
+
+    def read(self, make: Make[Batch]) -> Iterator[Batch]:
+        batch = make(self.run.rows, self.excluded)
         if batch is not None:
             yield batch
 
-    return read
+
+_Part = _BlockPart | _RunPart
 
 
 def superseded(generation: Generation, block: Block, group: RowGroup) -> Ints | None:
