@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from fastapi import FastAPI
 
 from kymograph._version import __version__
-from kymograph.server import faults
+from kymograph.server import faults, namespaces
 from kymograph.server.guard import Guard
-from kymograph.server.routes import access, metrics, pages, prometheus, query, store, telemetry
+from kymograph.server.namespaces import NamespaceDoor, NamespaceHall
+from kymograph.server.routes import access, influx, metrics, pages, prometheus, query, store, telemetry
 from kymograph.server.state import ServerState
 
+# what is there over the whole store and over each namespace alike
+_STORE = (telemetry, query, store, metrics, prometheus)
 _ABOUT = """Telemetry of this machine: live, recorded, and in SQL.
 
 Errors are `{"error": {"code", "message", "hint"}}`. Times are ISO 8601 in UTC; NaN and infinities are null in JSON.
@@ -18,6 +24,16 @@ Errors are `{"error": {"code", "message", "hint"}}`. Times are ISO 8601 in UTC; 
 
 def create_app(state: ServerState) -> FastAPI:
     """The ASGI application over a state that is already made; starting and stopping what it holds is the caller's."""
+    app = _application(state, (*_STORE, access, namespaces, pages))
+    app.add_middleware(NamespaceHall, state=state, make=lambda inner: _application(inner, _STORE))
+    app.add_middleware(
+        Guard, gate=state.gate, meter=state.meter, pool=state.light, limits=state.limits, hosts=state.hosts
+    )
+    app.add_middleware(NamespaceDoor)
+    return app
+
+
+def _application(state: ServerState, faces: Iterable[Any]) -> FastAPI:
     app = FastAPI(
         title="Kymograph",
         version=__version__,
@@ -26,10 +42,7 @@ def create_app(state: ServerState) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.add_middleware(
-        Guard, gate=state.gate, meter=state.meter, pool=state.light, limits=state.limits, hosts=state.hosts
-    )
     faults.install(app)
-    for face in (telemetry, query, store, access, metrics, prometheus, pages):
+    for face in faces:
         app.include_router(face.router(state))
     return app

@@ -29,13 +29,14 @@ class StoreSlot:
 
     Attributes:
         path: the folder.
+        options: what the store is opened with.
         rows: rows and samples accepted since the start.
     """
 
     def __init__(self, path: Path | str, options: StoreOptions, on_open: Callable[[Store], None] | None = None) -> None:
         self.path = path
         self.rows = 0
-        self._options = options
+        self.options = options
         self._on_open = on_open
         self._store: Store | None = None
         self._reason: KymographError = StorageError(f"the store {path} is still being opened")
@@ -71,18 +72,19 @@ class StoreSlot:
 
     def write(self, table: str, data: Any) -> int:
         rows = self.get().write(table, data)
-        self._count(rows)
+        self.count(rows)
         return rows
 
     def record(self, samples: Iterable[Sample]) -> int:
         rows = self.get().record(samples)
-        self._count(rows)
+        self.count(rows)
         return rows
 
     def describe(self, name: str, *, kind: Any = None, unit: str | None = None, help: str | None = None) -> None:
         self.get().describe(name, kind=kind, unit=unit, help=help)
 
-    def _count(self, rows: int) -> None:
+    def count(self, rows: int) -> None:
+        """Add rows that were stored past `write` and `record`."""
         with self._lock:
             self.rows += rows
 
@@ -109,7 +111,7 @@ class StoreSlot:
 
     def _open(self, attempt: int) -> bool:
         try:
-            store = connect(self.path, options=self._options)
+            store = connect(self.path, options=self.options)
         except KymographError as error:
             reason = error
         except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class ServerState:
         supervisor: what records; None serves a store without recording into it.
         hosts: names that the Host header may say beside loopback and the address bound to.
         light, heavy: threads for short calls, and for queries and exports, which must not hold those up.
+        writes: threads that take in what clients send.
         started: Unix time of the start, seconds.
     """
 
@@ -40,16 +42,26 @@ class ServerState:
     started: float = field(default_factory=time.time)
     light: Pool = field(init=False)
     heavy: Pool = field(init=False)
+    writes: Pool = field(init=False)
     info: Fresh = field(init=False)
 
     def __post_init__(self) -> None:
         self.light = Pool("light", 8, self.limits.requests)
         self.heavy = Pool("query", self.limits.queries, self.limits.waiting)
+        self.writes = Pool("write", 4, self.limits.requests)
         self.info = Fresh(1.0, lambda: self.light.run(lambda: self.slot.get().info()))
+
+    def within(self, slot: StoreSlot) -> ServerState:
+        """This state over a namespace: other rows and no recording; the same gate, limits and threads."""
+        inner = copy.copy(self)
+        inner.slot, inner.supervisor, inner.hub = slot, None, Hub()
+        inner.info = Fresh(1.0, lambda: inner.light.run(lambda: inner.slot.get().info()))
+        return inner
 
     def close(self) -> None:
         self.light.close()
         self.heavy.close()
+        self.writes.close()
 
 
 class Fresh:
