@@ -15,7 +15,7 @@ from kymograph.server.routes import access, influx, metrics, pages, prometheus, 
 from kymograph.server.state import ServerState
 
 # what is there over the whole store and over each namespace alike
-_STORE = (telemetry, query, store, metrics, prometheus)
+_STORE = (telemetry, query, store, influx, metrics, prometheus)
 _ABOUT = """Telemetry of this machine: live, recorded, and in SQL.
 
 Errors are `{"error": {"code", "message", "hint"}}`. Times are ISO 8601 in UTC; NaN and infinities are null in JSON.

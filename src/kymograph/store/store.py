@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kymograph.store.ingest.verbs import IngestVerbs
 from kymograph.store.namespace_verbs import NamespaceVerbs
 from kymograph.store.query_verbs import QueryVerbs
 from kymograph.store.streams.verbs import StreamVerbs
@@ -9,7 +10,7 @@ from kymograph.store.table_verbs import TableVerbs
 from kymograph.store.upkeep_verbs import UpkeepVerbs
 
 
-class Store(TableVerbs, QueryVerbs, StreamVerbs, UpkeepVerbs, NamespaceVerbs):
+class Store(IngestVerbs, TableVerbs, QueryVerbs, StreamVerbs, UpkeepVerbs, NamespaceVerbs):
     """A store of tables and metrics; every method may be called from many threads.
 
     Wherever a time is taken it is int µs, datetime (naive means UTC), ISO 8601 text, or an Arrow, NumPy or pandas

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 
 from kymograph.errors import InvalidInput
 from kymograph.model.time import MAX_TIME
-from kymograph.wire.influx_line import FALSE, TRUE, Line, Type, Unterminated, read_line
+from kymograph.wire.influx_line import Line, Type, Unterminated, read_line
 from kymograph.wire.influx_prefix import Prefixes
+from kymograph.wire.influx_values import integers, kinds_of, pieces, typed
 
 # (µs per unit, units per µs); exactly one of them is 1
 PRECISIONS = {
@@ -32,18 +33,10 @@ PRECISIONS = {
 # sets of fields that are looked for in one body; the lines of any further one are read one by one
 _SHAPES = 256
 _NEWLINE, _SPACE, _COMMA, _QUOTE, _HASH, _BACKSLASH, _RETURN, _TAB = b'\n ,"#\\\r\t'
-# what a value is by its last character: a float, an integer, an unsigned one, something else
-_KINDS = np.full(256, 3, np.int8)
-_KINDS[list(b"0123456789.")] = 0
-_KINDS[ord("i")] = 1
-_KINDS[ord("u")] = 2
-_FLOAT_TEXT = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_INTEGER_TEXT = r"^-?[0-9]+$"
-_TRUTHS = pa.array([text.decode() for text in sorted(TRUE | FALSE)])
-_TRUE = np.array([text in TRUE for text in sorted(TRUE | FALSE)])
 _TYPES = {kind: pa.type_for_alias(kind) for kind in ("float64", "int64", "uint64", "bool", "string")}
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+Places = np.ndarray[Any, np.dtype[Any]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -181,7 +174,7 @@ class _Body:
 
     def _times(self, texts: pa.Array) -> tuple[Ints, Bools]:
         """µs of the texts, and which of them are times in range."""
-        numbers, fit = _integers(texts, pa.int64())
+        numbers, fit = integers(texts, pa.int64())
         return self._scaled(numbers.to_numpy(), fit)
 
     def _scaled(self, numbers: Ints, fit: Bools) -> tuple[Ints, Bools]:
@@ -192,7 +185,7 @@ class _Body:
         return np.where(fit, numbers, 0) * micros, fit
 
     def _pieces(self, starts: Ints, ends: Ints) -> pa.Array:
-        return _pieces(self._buffer, starts, ends)
+        return pieces(self._buffer, starts, ends)
 
     def _careful_lines(self, rows: Ints) -> None:
         several = _Several()
@@ -267,27 +260,13 @@ class _Several:
         for shape, (lines, series, times, values) in self._shapes.items():
             columns = zip(shape, zip(*values, strict=True), strict=True)
             fields = {name: pa.array(column, _TYPES[kind]) for (name, kind), column in columns}
-            yield Points(*(np.array(numbers, np.int64) for numbers in (lines, series, times)), fields)
+            yield Points(np.array(lines, np.int64), np.array(series, np.int64), np.array(times, np.int64), fields)
 
 
 def _special(data: Bytes) -> Ints:
     """Places of characters that make a line one to be read with care."""
     odd = np.flatnonzero((data < _SPACE) & (data != _NEWLINE))
     return np.concatenate([odd, np.flatnonzero(data == _QUOTE), np.flatnonzero(data == _BACKSLASH)])
-
-
-def _pieces(buffer: pa.Buffer, starts: Ints, ends: Ints) -> pa.Array:
-    """The bytes between ascending places that do not overlap, as texts.
-
-    Nothing checks here that they are UTF-8: they are only compared, hashed, and read as numbers.
-    """
-    if not len(starts):
-        return pa.array([], pa.string())
-    places = np.empty(2 * len(starts), np.int32)
-    places[::2], places[1::2] = starts, ends
-    # every second one is what lies between two of them
-    both = pa.Array.from_buffers(pa.string(), len(places) - 1, [None, pa.py_buffer(places), buffer])
-    return both.take(pa.array(np.arange(0, len(places) - 1, 2, dtype=np.int32)))
 
 
 def _shapes(fields: pa.Array) -> Iterator[tuple[Ints, dict[str, pa.Array], Bools]]:
@@ -341,78 +320,19 @@ def _columns(fields: pa.Array, keys: dict[str, bytes]) -> tuple[dict[str, pa.Arr
     if not same.all():
         begins, ends = begins[same], ends[same]
     columns = {
-        name: _pieces(data, begins[:, place] + len(key), ends[:, place])
+        name: pieces(data, begins[:, place] + len(key), ends[:, place])
         for place, (name, key) in enumerate(keys.items())
     }
     return columns, same
 
 
 def _by_type(picked: Ints, columns: dict[str, pa.Array]) -> Iterator[tuple[Ints, dict[str, pa.Array], Bools]]:
-    kinds = np.stack([_kinds(column) for column in columns.values()])
+    kinds = np.stack([kinds_of(column) for column in columns.values()])
     if (kinds == kinds[:, :1]).all():
-        yield picked, *_typed(columns, kinds[:, 0])
+        yield picked, *typed(columns, kinds[:, 0])
         return
     distinct, which = np.unique(kinds, axis=1, return_inverse=True)
     for place in range(distinct.shape[1]):
         rows = np.flatnonzero(which.reshape(-1) == place)
         some = {name: column.take(pa.array(rows)) for name, column in columns.items()}
-        yield picked[rows], *_typed(some, distinct[:, place])
-
-
-def _kinds(texts: pa.Array) -> np.ndarray[Any, np.dtype[np.int8]]:
-    ends = np.frombuffer(texts.buffers()[1], np.int32)[1 : len(texts) + 1]
-    return _KINDS[np.frombuffer(texts.buffers()[2], np.uint8)[ends - 1]]
-
-
-def _typed(columns: dict[str, pa.Array], kinds: Any) -> tuple[dict[str, pa.Array], Bools]:
-    """Texts as values, and the rows where all of them could be read."""
-    good = None
-    values = {}
-    for (name, texts), kind in zip(columns.items(), kinds.tolist(), strict=True):
-        if kind == 0:
-            values[name], fit = _floats(texts)
-        elif kind == 3:
-            values[name], fit = _truths(texts)
-        else:
-            values[name], fit = _integers(_cut(texts), pa.int64() if kind == 1 else pa.uint64())
-        good = fit if good is None else good & fit
-    assert good is not None
-    return values, good
-
-
-def _cut(texts: pa.Array) -> pa.Array:
-    """Without the last character."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int32)[: len(texts) + 1]
-    return _pieces(texts.buffers()[2], offsets[:-1], offsets[1:] - 1)
-
-
-def _floats(texts: pa.Array) -> tuple[pa.Array, Bools]:
-    try:
-        values = texts.cast(pa.float64())
-        fit = np.isfinite(values.to_numpy())
-    except pa.ArrowInvalid:
-        fit = pc.match_substring_regex(texts, _FLOAT_TEXT).to_numpy(zero_copy_only=False)
-        values = pc.if_else(pa.array(fit), texts, "0").cast(pa.float64())
-        fit = fit & np.isfinite(values.to_numpy())
-    return values, fit
-
-
-def _integers(texts: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
-    fit = np.ones(len(texts), np.bool_)
-    # Arrow would take 0x10 for sixteen
-    if pc.any(pc.match_substring(texts, "x", ignore_case=True), min_count=0).as_py():
-        fit = pc.match_substring_regex(texts, _INTEGER_TEXT).to_numpy(zero_copy_only=False)
-        texts = pc.if_else(pa.array(fit), texts, "0")
-    try:
-        return texts.cast(kind), fit
-    except pa.ArrowInvalid:
-        # 18 digits fit whatever they are; of longer ones only the careful reader knows
-        short = pc.match_substring_regex(texts, r"^-?[0-9]{1,18}$" if kind == pa.int64() else r"^[0-9]{1,19}$")
-        fit = fit & short.to_numpy(zero_copy_only=False)
-        return pc.if_else(pa.array(fit), texts, "0").cast(kind), fit
-
-
-def _truths(texts: pa.Array) -> tuple[pa.Array, Bools]:
-    found = pc.index_in(texts, _TRUTHS)
-    fit = found.is_valid().to_numpy(zero_copy_only=False)
-    return pa.array(_TRUE[found.fill_null(0).to_numpy()]), fit
+        yield picked[rows], *typed(some, distinct[:, place])

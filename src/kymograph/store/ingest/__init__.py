@@ -1,0 +1,1 @@
+"""What other protocols bring, as rows of tables and samples of series."""

@@ -1,0 +1,237 @@
+"""Influx lines into the store: a measurement is a table, one whose only field is `value` a metric."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from kymograph.errors import AlreadyExists, InvalidInput, LimitExceeded
+from kymograph.store.ingest.columns import Part, Rejected, label_columns, merged, written_types
+from kymograph.store.naming import Kind
+from kymograph.store.tables import RESERVED
+from kymograph.wire.influx import Fault, Points, parse
+from kymograph.wire.influx_prefix import Prefixes
+
+if TYPE_CHECKING:
+    from kymograph.store.ingest.verbs import IngestVerbs as Store
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Describe = Callable[[Sequence[str], Kind], None]
+
+VALUE = "value"
+# beyond this, the float64 next to an integer may be another one
+_EXACT = 2**53
+_TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
+_ATTEMPTS = 4
+
+
+@dataclass
+class LinesReport:
+    """What became of the lines of one body.
+
+    Attributes:
+        rows: rows and samples stored.
+        faults: the lines that were not taken, by number; at most as many as there are lines.
+    """
+
+    rows: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+
+def table_name(measurement: str) -> str:
+    """The table of a measurement: its own name where a table may have it, else one that stands for it alone.
+
+    As Prometheus escapes UTF-8 names: `U__`, then `_` doubled and every character that is not allowed as `_HEX_`.
+    """
+    if _TABLE_NAME.fullmatch(measurement):
+        return measurement
+    spelt = ("__" if c == "_" else c if _TABLE_NAME.fullmatch("_" + c) else f"_{ord(c):x}_" for c in measurement)
+    return "U__" + "".join(spelt)
+
+
+class LineWriter:
+    """Writes bodies of lines into one store; remembers the series it has met. Safe in many threads."""
+
+    def __init__(self) -> None:
+        self._known = _Known()
+
+    def write(self, store: Store, body: bytes, precision: str, now: int, describe: Describe) -> LinesReport:
+        """See `Store.write_lines`."""
+        if self._known.prefixes.full:
+            self._known = _Known()
+        parsed = parse(body, self._known.prefixes, precision=precision, now=now)
+        work = _Work(store, self._known, describe)
+        report = LinesReport(faults=parsed.faults)
+        scalar, wide = work.split(parsed.points)
+        report.rows += work.store_samples(scalar)
+        for table, parts in wide.items():
+            report.rows += work.store_rows(table, parts)
+        report.faults += work.faults
+        report.faults.sort()
+        return report
+
+
+class _Known:
+    """Prefixes, and the ids of those that are series of samples; -1 where none was asked for yet."""
+
+    def __init__(self) -> None:
+        self.prefixes = Prefixes()
+        self._ids: Ints = np.empty(0, np.int64)
+        self._lock = threading.Lock()
+
+    def ids(self, codes: Ints) -> Ints:
+        """The ids known so far, -1 where none is."""
+        with self._lock:
+            room = len(self.prefixes.series)
+            if room > len(self._ids):
+                self._ids = np.append(self._ids, np.full(2 * room - len(self._ids), -1))
+            return self._ids[codes]
+
+    def learn(self, codes: Ints, ids: Ints) -> None:
+        with self._lock:
+            self._ids[codes] = ids
+
+    def forget(self) -> None:
+        with self._lock:
+            self._ids[:] = -1
+
+
+class _Work:
+    """One body on its way into the store."""
+
+    def __init__(self, store: Store, known: _Known, describe: Describe) -> None:
+        self._store = store
+        self._known = known
+        self._describe = describe
+        self.faults: list[Fault] = []
+
+    def split(self, points: list[Points]) -> tuple[list[Points], dict[str, list[Part]]]:
+        """Samples of metrics, and rows by table.
+
+        A lone number called `value` is a sample, unless its measurement is a table already or becomes one here.
+        """
+        prefixes, tables = self._known.prefixes, self._store.tables()
+        lone = [_is_scalar(each) for each in points]
+        numbers = [prefixes.measurement_of(each.series) for each in points]
+        met = np.unique(np.concatenate(numbers)).tolist() if points else []
+        names = {number: table_name(prefixes.measurements[number]) for number in met}
+        wide = {number for number, name in names.items() if name in tables and name not in RESERVED}
+        wide.update(
+            n for is_lone, each in zip(lone, numbers, strict=True) if not is_lone for n in np.unique(each).tolist()
+        )
+        scalar: list[Points] = []
+        rows: dict[str, list[Part]] = {}
+        for each, of, is_lone in zip(points, numbers, lone, strict=True):
+            distinct = np.unique(of).tolist()
+            if is_lone:
+                as_rows = np.isin(of, [number for number in distinct if number in wide])
+                if not as_rows.all():
+                    scalar.append(_picked(each, None if not as_rows.any() else ~as_rows))
+                distinct = [number for number in distinct if number in wide]
+            for number in distinct:
+                part = _picked(each, None if len(np.unique(of)) == 1 else of == number)
+                rows.setdefault(names[number], []).append(Part(part.lines, part.series, part.times, part.fields))
+        return scalar, rows
+
+    def store_samples(self, scalar: list[Points]) -> int:
+        """All samples in one step. Those of series that are one too many become faults."""
+        if not scalar:
+            return 0
+        lines, codes, times, values, exact = (np.concatenate(each) for each in zip(*map(_samples, scalar), strict=True))
+        if not exact.all():
+            self._reject(lines[~exact], "has a number that float64 cannot hold exactly")
+            lines, codes, times, values = (each[exact] for each in (lines, codes, times, values))
+        if len(scalar) > 1:
+            order = np.argsort(lines, kind="stable")
+            lines, codes, times, values = (each[order] for each in (lines, codes, times, values))
+        for _ in range(_ATTEMPTS):
+            ids = self._ids(codes, lines)
+            taken = ids >= 0
+            try:
+                if taken.all():
+                    return self._store.append_samples(ids, times, values)
+                return self._store.append_samples(ids[taken], times[taken], values[taken])
+            except InvalidInput as problem:  # a series was deleted since its id was learnt
+                self._known.forget()
+                failure = problem
+        raise failure
+
+    def _ids(self, codes: Ints, lines: Ints) -> Ints:
+        ids = self._known.ids(codes)
+        new = np.unique(codes[ids < 0])
+        if not len(new):
+            return ids
+        prefixes = self._known.prefixes
+        series = [prefixes.series[code] for code in new.tolist()]
+        named = [(prefixes.measurements[number], dict(tags)) for number, tags in series]
+        try:
+            self._known.learn(new, self._store.series_ids(named))
+        except LimitExceeded as problem:
+            self._reject(lines[ids < 0], f"is of a series that is one too many: {problem}")
+            return ids
+        self._describe(sorted({name for name, _ in named}), "gauge")
+        return self._known.ids(codes)
+
+    def store_rows(self, table: str, parts: list[Part]) -> int:
+        """Rows of one table in one step; what does not fit its columns becomes faults."""
+        for _ in range(_ATTEMPTS):
+            before = len(self.faults)
+            try:
+                return self._try_rows(table, parts)
+            except AlreadyExists:  # made by somebody else meanwhile
+                del self.faults[before:]
+            except InvalidInput as problem:
+                del self.faults[before:]
+                for part in parts:
+                    self._reject(part.lines, f"cannot be stored: {problem}")
+                return 0
+        raise AlreadyExists(f"table {table} is made and dropped again and again while it is written to")
+
+    def _try_rows(self, table: str, parts: list[Part]) -> int:
+        schema = self._store.tables().get(table)
+        labels = None if schema is None else schema.labels
+        columns = label_columns(self._known.prefixes, parts, table, labels, self._rejected)
+        types = written_types(table, parts, schema, tuple(columns), self._rejected)
+        rows = merged(parts, columns, types)
+        if not rows.num_rows:
+            return 0
+        if schema is None:
+            kinds = {name: kind for name, kind in types.items() if name in rows.column_names}
+            self._store.create_table(table, sorted(columns), kinds)
+        return self._store.write(table, rows)
+
+    def _rejected(self, refusal: Rejected) -> None:
+        self._reject(refusal.lines, refusal.message)
+
+    def _reject(self, lines: Ints, message: str) -> None:
+        self.faults += [Fault(line, message) for line in lines.tolist()]
+
+
+def _is_scalar(points: Points) -> bool:
+    return list(points.fields) == [VALUE] and points.fields[VALUE].type != pa.string()
+
+
+def _picked(points: Points, mask: Any) -> Points:
+    if mask is None:
+        return points
+    keep = pa.array(mask)
+    fields = {name: column.filter(keep) for name, column in points.fields.items()}
+    return Points(points.lines[mask], points.series[mask], points.times[mask], fields)
+
+
+def _samples(points: Points) -> tuple[Ints, Ints, Ints, Floats, Any]:
+    """Lines, codes, times, values as float64, and whether each is that very number; truth is 1 and 0."""
+    column = points.fields[VALUE]
+    given = column.to_numpy(zero_copy_only=False)
+    values = given.astype(np.float64)
+    exact = np.ones(len(values), np.bool_)
+    if pa.types.is_integer(column.type) and len(given) and (given.max() > _EXACT or given.min() < -_EXACT):
+        exact = np.array([int(float(number)) == number for number in given.tolist()])
+    return points.lines, points.series, points.times, values, exact

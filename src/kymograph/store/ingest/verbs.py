@@ -1,0 +1,44 @@
+"""The verbs that take in what other programs write in formats of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kymograph.model.time import to_micros
+from kymograph.store.ingest.lines import LinesReport, LineWriter
+from kymograph.store.jobs import now_micros
+from kymograph.store.metric_verbs import MetricVerbs
+from kymograph.store.naming import Kind
+from kymograph.store.table_verbs import TableVerbs
+
+
+class IngestVerbs(TableVerbs, MetricVerbs):
+    """Formats of others; see `Store`."""
+
+    def write_lines(self, lines: bytes | str, *, precision: str = "ns", time: Any = None) -> LinesReport:
+        """Store Influx line protocol: a measurement is a table, one whose only field is `value` a metric (a gauge).
+
+        Tags are the labels of a new table. Lines that are broken, or that the table cannot take, are passed over and
+        named in the report; all others are stored.
+
+        Args:
+            lines: UTF-8.
+            precision: unit of the times: ns, us, ms, s, m or h.
+            time: of lines without one; None is now.
+
+        Raises:
+            InvalidInput: no such precision.
+            DiskFull, StorageError, ReadOnly: some or none of the lines are stored; writing them again does no harm.
+        """
+        body = lines.encode("utf-8", "surrogatepass") if isinstance(lines, str) else lines
+        now = now_micros() if time is None else to_micros(time)
+        writer = self._kept("lines", LineWriter)
+        return writer.write(self, body, precision, now, self._describe_new)
+
+    def _describe_new(self, names: Sequence[str], kind: Kind) -> None:
+        """Give metrics that nobody has described a kind."""
+        known = self._metadata().known()
+        fresh = {name: {"kind": kind} for name in names if name not in known}
+        if fresh:
+            self.describe_many(fresh)

@@ -1,0 +1,136 @@
+"""Influx lines over HTTP: what is stored, what is refused and how that is told."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kymograph.server.limits import Limits
+from kymograph.store import tokens
+from tests.server.running import Running, running
+
+T = 1_700_000_000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running() as found:
+        yield found
+
+
+def rows(server: Running, query: str) -> list[dict[str, Any]]:
+    with server.client() as http:
+        answer = http.post("/api/sql", json={"sql": query})
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["rows"])
+
+
+@pytest.mark.parametrize("path", ["/write?db=x&u=a&p=b", "/api/v2/write?org=o&bucket=b", "/api/v1/influx/write"])
+@pytest.mark.parametrize("coding", ["", "gzip", "deflate", "identity"])
+def test_lines_become_rows_and_samples(server: Running, path: str, coding: str) -> None:
+    name = f"m{abs(hash((path, coding)))}"
+    lines = f"{name},host=a cpu=1.5,n=2i {T}000000000\n{name}_v,host=a value=7 {T}000000001\n".encode()
+    body = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding, lambda data: data)(lines)
+    with server.client() as http:
+        answer = http.post(path, content=body, headers={"Content-Encoding": coding} if coding else {})
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert rows(server, f'SELECT * FROM "{name}"') == [
+        {"time": "2023-11-14T22:13:20.000000Z", "host": "a", "cpu": 1.5, "n": 2}
+    ]
+    assert [row["value"] for row in rows(server, f'SELECT value FROM metric."{name}_v"')] == [7.0]
+    assert {"name": f"{name}_v", "kind": "gauge"}.items() <= next(
+        each for each in server.state.slot.get().metrics() if each["name"] == f"{name}_v"
+    ).items()
+
+
+def test_broken_lines_are_named_in_every_client_s_words(server: Running) -> None:
+    with server.client() as http:
+        answer = http.post("/write?precision=s", content=f"part v=1,w=1 {T}\nbroken\npart v=2,w=2 {T + 1}\npart v= 5\n")
+    assert answer.status_code == 400
+    told = answer.json()
+    assert told["error"] == told["message"]
+    assert told["code"] == "invalid"
+    assert "partial write: line 2 has no fields; line 4 " in told["error"]
+    assert told["error"].endswith("dropped=2")
+    assert told["data"][0] == {"line_number": 2, "error_message": "has no fields", "original_line": "broken"}
+    assert len(rows(server, "SELECT * FROM part")) == 2
+
+
+def test_a_body_of_broken_lines_is_told_briefly(server: Running) -> None:
+    with server.client() as http:
+        answer = http.post("/write", content="broken\n" * 100_000)
+    assert answer.status_code == 400
+    assert "dropped=100000" in answer.json()["error"]
+    assert len(answer.content) < 50_000
+
+
+def test_nothing_is_nothing(server: Running) -> None:
+    with server.client() as http:
+        assert http.post("/write", content=b"").status_code == 204
+        assert http.post("/write", content=b"\n\n# nothing\n").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status", "code"),
+    [
+        ({"Content-Encoding": "br"}, b"m v=1", 415, "unsupported_encoding"),
+        ({"Content-Encoding": "gzip"}, b"m v=1", 400, "invalid_request"),
+        ({"Content-Encoding": "gzip"}, gzip.compress(b"m v=1" * 1000)[:-20], 400, "incomplete_body"),
+    ],
+)
+def test_bodies_that_cannot_be_unpacked(
+    server: Running, headers: dict[str, str], body: bytes, status: int, code: str
+) -> None:
+    with server.client() as http:
+        answer = http.post("/write", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+def test_a_precision_that_is_none(server: Running) -> None:
+    with server.client() as http:
+        answer = http.post("/write?precision=fortnight", content=b"m v=1")
+    assert answer.status_code == 400
+    assert "precision" in answer.json()["error"]["message"]
+
+
+def test_bodies_are_bounded_also_when_unpacked() -> None:
+    with running(limits=Limits(write_bytes=100_000, held_bytes=150_000)) as server, server.client() as http:
+        bomb = gzip.compress(b"m v=1\n" * 100_000)
+        assert http.post("/write", content=bomb, headers={"Content-Encoding": "gzip"}).status_code == 413
+        assert http.post("/write", content=b"m v=1\n" * 20_000).status_code == 413
+        for _ in range(5):  # what was held is let go of again
+            assert http.post("/write", content=b"m v=1\n" * 15_000).status_code == 204
+
+
+def test_too_much_at_one_time_is_refused_for_now() -> None:
+    with running(limits=Limits(write_bytes=100_000, held_bytes=50_000)) as server, server.client() as http:
+        answer = http.post("/write", content=b"m v=1\n" * 15_000)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "busy")
+        assert answer.headers["retry-after"]
+        assert http.post("/write", content=b"m v=1\n" * 100).status_code == 204
+
+
+def test_what_clients_ask_first(server: Running) -> None:
+    with server.client() as http:
+        ping = http.get("/ping")
+        assert ping.status_code == 204
+        assert ping.headers["x-influxdb-version"]
+        assert http.head("/ping").status_code == 204
+        assert http.get("/health").json()["status"] == "pass"
+
+
+def test_the_role_write_suffices_however_the_token_is_sent() -> None:
+    with running(auth=True) as server, server.client() as http:
+        token = tokens.create(server.state.slot.get().engine, "write", "test")
+        reader = tokens.create(server.state.slot.get().engine, "read", "test")
+        assert http.post("/write", content=b"m v=1").status_code == 401
+        for headers in ({"Authorization": f"Token {token}"}, {"Authorization": f"Bearer {token}"}):
+            assert http.post("/write", content=b"m v=1", headers=headers).status_code == 204
+        assert http.post("/write", content=b"m v=1", auth=("anybody", token)).status_code == 204
+        assert http.post("/write", content=b"m v=1", auth=("anybody", "kymo_no")).status_code == 401
+        assert http.post("/write", content=b"m v=1", headers={"Authorization": f"Token {reader}"}).status_code == 403
+        assert http.post("/api/prune", headers={"Authorization": f"Token {token}"}).status_code == 403
