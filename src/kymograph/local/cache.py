@@ -30,6 +30,15 @@ class ColumnCache:
         self.put(key, value)
         return value
 
+    def find(self, key: tuple[Any, ...]) -> Any:
+        """The entry of `key`, or None."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            self._entries.move_to_end(key)
+            return entry[0]
+
     def put(self, key: tuple[Any, ...], value: Any) -> None:
         """Keep a value, unless it alone is larger than a quarter of the cache."""
         size = int(value.nbytes) + 200

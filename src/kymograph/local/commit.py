@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
+from kymograph.engine.rings import RingSamples
 from kymograph.errors import DuplicateRows, KymographError, NotFound, StorageError
+from kymograph.local import ringed
 from kymograph.local.folder import Folder, Generation, Table
 from kymograph.local.rows import MemoryRows, SortedRows, common_positions, select
 from kymograph.local.sorting import sort_batches
+from kymograph.model.schema import SAMPLES
 from kymograph.model.time import TIME, isoformat, micros_of
 
 _COMPRESS_ABOVE = 4096
@@ -33,8 +37,16 @@ class _Piece:
 
 @dataclass
 class _Waiting:
-    table: Table
+    """What one writer wants stored: rows of a table, samples of rings, or both.
+
+    Attributes:
+        rings: which rings there were when the samples were told from the rows; None where nobody looked.
+    """
+
+    table: Table | None
     pieces: list[_Piece]
+    samples: RingSamples | None = None
+    rings: object = None
     done: bool = False
     error: BaseException | None = None
 
@@ -50,19 +62,44 @@ class Committer:
         self._check_lock = threading.Lock()
 
     def append(self, table: Table, batch: pa.RecordBatch) -> int:
-        """Log a batch and put it into the head. Returns its rows."""
+        """Log a batch and put it into the head; what belongs to rings goes there. Returns its rows."""
+        if table.schema.name == SAMPLES:
+            return self._append_samples(table, batch)
+        self._append(table, batch)
+        return int(batch.num_rows)
+
+    def _append_samples(self, table: Table, batch: pa.RecordBatch) -> int:
+        while True:
+            rings = self._folder.rings.rings
+            rest, samples = ringed.divided(batch, rings)
+            try:
+                self._append(table, rest, samples, rings)
+            except _OtherRings:
+                continue
+            return int(batch.num_rows)
+
+    def put(self, samples: RingSamples) -> None:
+        """Put samples into rings.
+
+        Raises:
+            NotFound: a series that is no ring.
+        """
+        self._commit(_Waiting(None, [], samples))
+
+    def _append(
+        self, table: Table, batch: pa.RecordBatch, samples: RingSamples | None = None, rings: object = None
+    ) -> None:
         batch = _owned(batch)
         # SQLite takes no blob beyond a gigabyte, and sealing likes its input in pieces
         step = max(1, batch.num_rows * _PIECE_BYTES // max(1, batch.nbytes))
         pieces = [_Piece.of(batch.slice(at, step)) for at in range(0, batch.num_rows, step)]
-        entry = _Waiting(table, pieces)
-        if table.schema.duplicates == "reject":
+        entry = _Waiting(table, pieces, samples, rings)
+        if table.schema.duplicates == "reject" and batch.num_rows:
             with self._check_lock:
                 refuse_duplicates(table, batch)
                 self._commit(entry)
         else:
             self._commit(entry)
-        return int(batch.num_rows)
 
     def _commit(self, entry: _Waiting) -> None:
         with self._queue_lock:
@@ -76,24 +113,28 @@ class Committer:
             raise entry.error
 
     def _write(self, group: list[_Waiting]) -> None:
-        living = []
-        for entry in group:
-            if entry.table.dropped:
-                entry.error = NotFound(f"table {entry.table.schema.name!r} has been dropped")
-                entry.done = True
-            else:
-                living.append(entry)
+        living = [entry for entry in group if self._may_go(entry)]
+        if not living:
+            return
+        samples = [entry.samples for entry in living if entry.samples is not None]
+        rings = self._folder.rings
         try:
             catalog = self._folder.catalog
-            with catalog.transaction():
-                ids = [
-                    [catalog.add_hot(e.table.id, p.batch.num_rows, p.low, p.high, p.data) for p in e.pieces]
-                    for e in living
-                ]
+            with catalog.lock:
+                with catalog.transaction():
+                    ids = [
+                        [catalog.add_hot(e.table.id, p.batch.num_rows, p.low, p.high, p.data) for p in e.pieces]
+                        if e.table
+                        else []
+                        for e in living
+                    ]
+                    change = rings.store(ringed.joined(samples)) if samples else None
+                rings.keep(change)
             for entry, hot_ids in zip(living, ids, strict=True):
-                with entry.table.lock:
-                    for piece, hot_id in zip(entry.pieces, hot_ids, strict=True):
-                        entry.table.head.add(hot_id, piece.batch)
+                if entry.table is not None:
+                    with entry.table.lock:
+                        for piece, hot_id in zip(entry.pieces, hot_ids, strict=True):
+                            entry.table.head.add(hot_id, piece.batch)
         except BaseException as problem:
             for entry in living:
                 entry.error = problem
@@ -102,6 +143,23 @@ class Committer:
         finally:
             for entry in living:
                 entry.done = True
+
+    def _may_go(self, entry: _Waiting) -> bool:
+        """Whether an entry can still be stored; if not, it is done, and has its error."""
+        rings = self._folder.rings.rings
+        if entry.table is not None and entry.table.dropped:
+            entry.error = NotFound(f"table {entry.table.schema.name!r} has been dropped")
+        elif entry.rings is not None and entry.rings is not rings:
+            entry.error = _OtherRings()
+        elif entry.table is None and entry.samples is not None:
+            missing = [number for number in np.unique(entry.samples.ids).tolist() if number not in rings]
+            entry.error = NotFound(f"series {missing[0]} is no ring") if missing else None
+        entry.done = entry.error is not None
+        return not entry.done
+
+
+class _OtherRings(Exception):
+    """A series has become a ring, or is none any more, since a batch was divided."""
 
 
 def _owned(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -24,7 +24,7 @@ from kymograph.errors import (
     StorageError,
     StoreClosed,
 )
-from kymograph.local import integrity, retention, sealing
+from kymograph.local import integrity, retention, ringed, sealing
 from kymograph.local.catalog import Catalog
 from kymograph.local.commit import Committer
 from kymograph.local.files import Files, storage_errors
@@ -32,9 +32,10 @@ from kymograph.local.folder import Folder, Generation, Table
 from kymograph.local.lock import WriterLock
 from kymograph.local.numbers import statistics_of
 from kymograph.local.recovery import LOSSES, load, open_folder
+from kymograph.local.rings import LocalRings
 from kymograph.local.scanning import Query
 from kymograph.model.matcher import Matcher
-from kymograph.model.schema import TableSchema
+from kymograph.model.schema import SAMPLES, TableSchema
 from kymograph.options import StoreOptions
 
 log = logging.getLogger("kymograph.local")
@@ -78,6 +79,7 @@ class LocalEngine:
                 self._lock.release()
                 raise
         self._committer = Committer(self._folder)
+        self.rings = LocalRings(self._readable, self._writable, self._committer)
         limit = self.options.head_bytes if self.options.cap is None else max(2**18, self.options.cap // 32)
         self._head_limit = min(self.options.head_bytes, limit)
         self._worker = threading.Thread(target=self._maintain, name="kymograph-maintenance", daemon=True)
@@ -125,7 +127,10 @@ class LocalEngine:
         """Forget the table and its rows."""
         folder = self._writable()
         with folder.structure, self._committer.lock:
-            folder.forget(folder.table(name))
+            table = folder.table(name)
+            if name == SAMPLES:
+                self.rings.drop(list(folder.rings.rings))
+            folder.forget(table)
 
     # rows
 
@@ -175,7 +180,8 @@ class LocalEngine:
         """Rows of [start, end) whose labels satisfy every matcher."""
 
         def ask(_: Table, generation: Generation) -> Scan:
-            return Query(generation, matchers, start, end, columns).scan()
+            found = Query(generation, matchers, start, end, columns).scan()
+            return ringed.scan(found, self._folder.rings, matchers, start, end) if table == SAMPLES else found
 
         return self._asked(table, ask)
 
@@ -203,7 +209,8 @@ class LocalEngine:
         folder = self._writable()
         found = folder.table(table)
         Query(found.generation(), matchers, start, end, ())
-        return self._delete(found, matchers, start, end)
+        gone = self._delete(found, matchers, start, end)
+        return gone + (self.rings.delete(matchers, start, end) if table == SAMPLES else 0)
 
     def _delete(self, table: Table, matchers: Sequence[Matcher], start: int | None, end: int | None) -> int:
         folder = self._folder
@@ -217,13 +224,15 @@ class LocalEngine:
         def ask(found: Table, generation: Generation) -> pa.Table:
             Query(generation, matchers, None, None, ())
             with found.lock:
-                return found.newest().table(matchers)
+                newest = found.newest().table(matchers)
+            return ringed.latest(newest, self._folder.rings, matchers, found.schema) if table == SAMPLES else newest
 
         return self._asked(table, ask)
 
     def statistics(self, table: str) -> TableStatistics:
         """Numbers of one table."""
-        return self._asked(table, statistics_of)
+        numbers = self._asked(table, statistics_of)
+        return ringed.statistics(numbers, self._folder.rings) if table == SAMPLES else numbers
 
     # series and documents
 

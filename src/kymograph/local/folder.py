@@ -25,6 +25,7 @@ from kymograph.local.files import Files
 from kymograph.local.head import Head, Run
 from kymograph.local.latest import LatestRows
 from kymograph.local.registry import LocalRegistry
+from kymograph.local.ring_pages import RingPages
 from kymograph.model.schema import SERIES_ID, TableSchema
 from kymograph.model.time import TIME, micros_of
 from kymograph.options import StoreOptions
@@ -113,6 +114,7 @@ class Folder:
         self.chooser = EncodingChooser()
         self.tables: dict[str, Table] = {}
         self.registry = LocalRegistry(catalog)
+        self.rings = RingPages(catalog, self.cache)
         self._writing = 0
         self._counter = threading.Lock()
         self._doubtful: list[BlockRow] = []

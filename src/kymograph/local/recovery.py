@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kymograph.errors import Corrupt, KymographError
+from kymograph.local import ring_rows
 from kymograph.local.block import decode_metadata, file_checksum, footer
 from kymograph.local.catalog import CATALOG, PAGE_BYTES, BlockRow, Catalog, HotRow, checksum
 from kymograph.local.commit import decode_batches
