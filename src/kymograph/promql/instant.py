@@ -87,13 +87,18 @@ def calendar(name: str, values: Floats) -> Floats:
     return found
 
 
+def _power(base: Any, exponent: Any) -> Any:
+    # NumPy may take the square root instead of the power of one half, which is another thing for -Inf
+    return np.where((base == -np.inf) & (exponent == 0.5), np.inf, np.power(base, exponent))
+
+
 ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": np.add,
     "-": np.subtract,
     "*": np.multiply,
     "/": np.divide,
     "%": np.fmod,
-    "^": np.power,
+    "^": _power,
     "atan2": np.arctan2,
 }
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {

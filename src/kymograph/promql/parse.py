@@ -210,6 +210,8 @@ class _Parser:
             return ast.Number(token.position, float(word))
         if word == "with" and self._is("("):
             return self._with()
+        if word == "atan2":  # of the operators written as words, the only one that is no name either
+            self.fail(f"unexpected {_shown(token)}", token)
         if word in AGGREGATORS and (self._is("(") or self._word() in ("by", "without")):
             return self._aggregate(token, word)
         if self._is("("):
