@@ -1,0 +1,1 @@
+"""Rollups: stored summaries kept fresh, downsampling in place, and what both must know of every write."""

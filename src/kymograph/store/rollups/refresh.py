@@ -1,0 +1,96 @@
+"""Making a stretch of a rollup's rows anew: what is to be there is written over what was there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kymograph.engine.interface import Engine
+from kymograph.model.batch import conform
+from kymograph.model.schema import TableSchema
+from kymograph.model.summary import Ints
+from kymograph.model.time import TIME, micros_of
+from kymograph.store.rollups.definition import ROWS, Rollup
+from kymograph.store.rollups.sources import numbered
+from kymograph.store.rollups.touched import Range
+
+_STEP_ROWS = 200_000
+
+
+def replace(engine: Engine, rollup: Rollup, fresh: pa.Table, start: int, end: int, deleted: Sequence[Range]) -> int:
+    """Make `fresh` the rollup's rows of [start, end). Returns rows written.
+
+    A row that would be gone, or would count less than it did, is only replaced where rows of the source were deleted:
+    elsewhere the source has lost them to its retention, and the summary is all that is left of them.
+    """
+    schema = engine.tables()[rollup.name]
+    counting = () if rollup.query else ("count" if rollup.of_samples else ROWS,)
+    there = engine.scan(rollup.name, (), start, end, [*schema.labels, TIME, *counting]).table()
+    if there.num_rows:
+        fresh = _settled(engine, schema, fresh, there, counting, deleted)
+    batch = conform(fresh, schema)
+    for first in range(0, batch.num_rows, _STEP_ROWS):
+        engine.append(rollup.name, batch.slice(first, _STEP_ROWS))
+    written: int = batch.num_rows
+    return written
+
+
+def _settled(
+    engine: Engine,
+    schema: TableSchema,
+    fresh: pa.Table,
+    there: pa.Table,
+    counting: tuple[str, ...],
+    deleted: Sequence[Range],
+) -> pa.Table:
+    """What of `fresh` is to be written, once the rows that are to go are gone."""
+    new, old = _keys(fresh, there, schema.labels)
+    times = micros_of(there[TIME].combine_chunks())
+    vanished = ~np.isin(old, new)
+    # an SQL rollup knows no counts: it is what its query says
+    vanished &= within(times, deleted) if counting else True
+    for bucket in _runs(times[vanished]):
+        # all rows of the bucket go, and those that stay come again
+        engine.delete(schema.name, (), *bucket)
+    if not counting:
+        return fresh
+    known = there[counting[0]].to_numpy()
+    order = np.argsort(old)
+    at = np.minimum(np.searchsorted(old[order], new), len(old) - 1)
+    same = old[order][at] == new
+    before = np.where(same, known[order][at], 0)
+    lost = (fresh[counting[0]].to_numpy() < before) & ~within(micros_of(fresh[TIME].combine_chunks()), deleted)
+    return fresh.filter(pa.array(~lost)) if lost.any() else fresh
+
+
+def _keys(fresh: pa.Table, there: pa.Table, labels: Sequence[str]) -> tuple[Ints, Ints]:
+    """One number per row, equal where labels and time are."""
+    columns = {}
+    for name in (*labels, TIME):
+        first, second = (_plain(rows[name]) for rows in (fresh, there))
+        columns[name] = pa.chunked_array([*first.chunks, *second.cast(first.type).chunks], first.type)
+    numbers, _ = numbered(pa.table(columns), [*labels, TIME])
+    return numbers[: fresh.num_rows], numbers[fresh.num_rows :]
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts and numbers as they are, times as integers."""
+    if pa.types.is_dictionary(column.type):
+        return column.cast(pa.string())
+    return pc.cast(column, pa.int64()) if pa.types.is_timestamp(column.type) else column
+
+
+def _runs(times: Ints) -> Iterable[Range]:
+    """Each of the times as the shortest range that holds it."""
+    return ((int(time), int(time) + 1) for time in np.unique(times))
+
+
+def within(times: Ints, ranges: Sequence[Range]) -> np.ndarray:
+    """Which times lie in one of the ranges."""
+    inside = np.zeros(len(times), np.bool_)
+    for start, end in ranges:
+        inside |= (times >= start) & (times < end)
+    return inside

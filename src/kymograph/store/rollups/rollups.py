@@ -1,0 +1,213 @@
+"""The rollups of one store: made, kept fresh by the background job, refreshed on demand, dropped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from kymograph.engine.interface import Engine
+from kymograph.errors import AlreadyExists, InvalidInput, NotFound
+from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA
+from kymograph.options import Retention
+from kymograph.store.jobs import now_micros
+from kymograph.store.rollups.compute import compute
+from kymograph.store.rollups.definition import DOCUMENT, Rollup, defined, schema_of
+from kymograph.store.rollups.refresh import replace
+from kymograph.store.rollups.sources import slices
+from kymograph.store.rollups.touched import Range, Touched, Watch
+
+
+class Rollups:
+    """Definitions, what each has summarised so far, and the work. One per writing store; safe for many threads."""
+
+    def __init__(self, engine: Engine, touched: Touched) -> None:
+        self._engine, self._touched = engine, touched
+        self._working = threading.RLock()
+        self._known = {name: Rollup.from_document(told) for name, told in engine.documents(DOCUMENT).items()}
+
+    def known(self) -> dict[str, Rollup]:
+        """All definitions by name."""
+        return dict(self._known)
+
+    def get(self, name: str) -> Rollup:
+        found = self._known.get(name)
+        if found is None:
+            raise NotFound(f"there is no rollup {name}", hint=f"there are {', '.join(sorted(self._known)) or 'none'}")
+        return found
+
+    def create(
+        self,
+        name: str,
+        source: str,
+        every: Any,
+        by: Iterable[str] | None,
+        fields: Iterable[str] | None,
+        keep: Retention | None,
+        offsets: tuple[Any, Any],
+    ) -> Rollup:
+        """Define a rollup and make its table. An equal one may be there."""
+        with self._working:
+            rollup = defined(name, source, every, by, fields, offsets, self._engine.tables(), self._known)
+            if source == SAMPLES and SAMPLES not in self._engine.tables():
+                self._engine.create_table(SAMPLES_SCHEMA)
+            return self.add(rollup, keep)
+
+    def add(self, rollup: Rollup, keep: Retention | None, schema: Any = None) -> Rollup:
+        """Keep a definition, with the table it fills."""
+        with self._working:
+            there = self._known.get(rollup.name)
+            if there == rollup:
+                return there
+            wanted, present = schema or schema_of(rollup, keep), self._engine.tables().get(rollup.name)
+            # an empty one of the same kind is what a crash in here leaves
+            mine = present == wanted and not self._engine.statistics(rollup.name).rows
+            if there is not None or (present is not None and not mine):
+                raise AlreadyExists(f"there is a table {rollup.name} already", hint="drop it, or choose another name")
+            self._engine.create_table(wanted)
+            # nothing that is written from here on goes unnoticed; then what is there already is the first to be made
+            for upto in (self._latest, self._beginning):
+                self._touched.watch(Watch(rollup.name, rollup.tables, rollup.every, upto(rollup, now_micros())))
+            self._engine.put_document(DOCUMENT, rollup.name, rollup.to_document())
+            self._known = {**self._known, rollup.name: rollup}
+            return rollup
+
+    def drop(self, name: str) -> None:
+        """Forget a rollup, its table and its rows."""
+        with self._working:
+            rollup = self.get(name)
+            above = [one.name for one in self._known.values() if name in one.tables]
+            if above:
+                raise InvalidInput(f"rollup {name} is the source of {above[0]}", hint=f"drop {above[0]} first")
+            self._engine.put_document(DOCUMENT, name, None)
+            self._known = {key: one for key, one in self._known.items() if key != name}
+            self._touched.unwatch(name)
+            if rollup.name in self._engine.tables():
+                self._engine.drop_table(name)
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Definitions and states as plain values; see `Store.rollups`."""
+        return [self._told(self._known[name]) for name in sorted(self._known)]
+
+    def _told(self, rollup: Rollup) -> dict[str, Any]:
+        schema = self._engine.tables().get(rollup.name)
+        numbers = self._engine.statistics(rollup.name) if schema is not None else None
+        return {
+            "name": rollup.name,
+            "source": rollup.source,
+            "query": rollup.query,
+            "every": rollup.every,
+            "by": list(rollup.labels),
+            "fields": list(rollup.fields),
+            "keep": None if schema is None else schema.retention.age_micros,
+            "start_offset": rollup.start_offset,
+            "end_offset": rollup.end_offset,
+            "fresh_until": self._touched.upto(rollup.name),
+            "waiting": len(self._touched.ranges(rollup.name)),
+            "rows": 0 if numbers is None else numbers.rows,
+            "oldest": None if numbers is None else numbers.oldest,
+            "newest": None if numbers is None else numbers.newest,
+        }
+
+    def run(self) -> str:
+        """Bring every rollup up to date: what is new, and what late data and deletions touched."""
+        rows = buckets = 0
+        for name in self._in_order(self._known):
+            done = self.advance(name, now_micros())
+            rows, buckets = rows + done[0], buckets + done[1]
+        return f"{rows} rows of {len(self._known)} rollups written, {buckets} stretches"
+
+    def advance(self, name: str, now: int) -> tuple[int, int]:
+        """Bring one rollup up to date. Returns rows written and stretches of time made anew."""
+        with self._working:
+            rollup = self.get(name)
+            before = self._touched.upto(name)
+            target = self._latest(rollup, now)
+            rows = stretches = 0
+            if target > before:
+                self._touched.raise_to(name, target)
+                rows, stretches = self._make(rollup, before, target, ()), 1
+                self._touched.settle(name)
+            late = self._late(rollup, now)
+            return rows + late[0], stretches + late[1]
+
+    def _late(self, rollup: Rollup, now: int) -> tuple[int, int]:
+        """Make anew what was touched after it had been summarised."""
+        ranges, deleted = self._touched.take(rollup.name)
+        if not ranges:
+            return 0, 0
+        floor = None if rollup.start_offset is None else (now - rollup.start_offset) // rollup.every * rollup.every
+        upto, rows, done = self._touched.upto(rollup.name), 0, False
+        try:
+            for start, end in ranges:
+                # a grouped row reaches back into the bucket before it
+                end = min(end + rollup.every if rollup.grouped else end, upto)
+                start = start if floor is None else max(start, floor)
+                rows += self._make(rollup, start, end, deleted)
+            done = True
+        finally:
+            self._touched.clear(rollup.name, done=done)
+        return rows, len(ranges)
+
+    def refresh(self, name: str, start: int | None, end: int | None) -> int:
+        """Make the buckets that meet [start, end) anew, those of the rollups below it first. Returns rows written."""
+        with self._working:
+            rollup = self.get(name)
+            for table in rollup.tables:
+                if table in self._known:
+                    self.refresh(table, start, end)
+            rows = self.advance(name, now_micros())[0]
+            if start is None and end is None:
+                return rows
+            spans = [self._span(table) for table in rollup.tables]
+            low = min((span[0] for span in spans), default=0) if start is None else start
+            high = max((span[1] for span in spans), default=0) if end is None else end
+            width = rollup.every
+            return rows + self._make(rollup, low // width * width, -(-high // width) * width, ())
+
+    def _make(self, rollup: Rollup, start: int, end: int, deleted: Iterable[Range]) -> int:
+        """Reckon and write the rows of [start, end), whole buckets. Returns rows written."""
+        gone, rows = list(deleted), 0
+        if rollup.grouped:
+            gone = [(low, high + rollup.every) for low, high in gone]
+        if start >= end:
+            return 0
+        below = self._known.get(rollup.source)
+        for low, high in slices(self._engine, rollup.tables[0], start, end, rollup.every, before=rollup.every):
+            rows += replace(self._engine, rollup, self._computed(rollup, below, low, high), low, high, gone)
+        return rows
+
+    def _computed(self, rollup: Rollup, below: Rollup | None, start: int, end: int) -> Any:
+        if rollup.query:
+            raise NotImplementedError
+        return compute(self._engine, rollup, below, start, end)
+
+    def _beginning(self, rollup: Rollup, now: int) -> int:
+        """The bucket of the oldest row that is there; with none, up to when nothing is missing."""
+        oldest = [span[0] for span in map(self._span, rollup.tables) if span[0] < span[1]]
+        return min([self._latest(rollup, now), *(time // rollup.every * rollup.every for time in oldest)])
+
+    def _latest(self, rollup: Rollup, now: int) -> int:
+        """End of the last bucket that can be made."""
+        return (now - rollup.end_offset) // rollup.every * rollup.every
+
+    def _span(self, table: str) -> tuple[int, int]:
+        """[oldest, newest] of a table as a half-open range of µs; empty where it has no rows."""
+        numbers = self._engine.statistics(table) if table in self._engine.tables() else None
+        if numbers is None or numbers.oldest is None or numbers.newest is None:
+            return (0, 0)
+        return numbers.oldest, numbers.newest + 1
+
+    def _in_order(self, names: Iterable[str]) -> list[str]:
+        """Sources before what is made of them."""
+        found: dict[str, None] = {}
+
+        def put(name: str) -> None:
+            for table in self._known[name].tables:
+                if table in self._known:
+                    put(table)
+            found[name] = None
+
+        for name in sorted(names):
+            put(name)
+        return list(found)

@@ -1,0 +1,83 @@
+"""The engine of a store, with every write and deletion told to those who have summarised what it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from kymograph.engine.interface import Engine
+from kymograph.errors import InvalidInput
+from kymograph.model.matcher import Matcher
+from kymograph.model.time import MAX_TIME, MIN_TIME, micros_of
+from kymograph.store.rollups.touched import Touched
+
+_OWN = ("append", "delete", "drop_table", "notes", "failure")
+
+
+class Watched:
+    """Stands before an engine: everything it can do, this can do.
+
+    The methods are the engine's own, taken over when this is made, so that whatever ability the engine has is found
+    here by those who ask (`isinstance(engine, Bounded)`).
+
+    Attributes:
+        inner: the engine itself. Writing there is for those who note what they touch themselves.
+        touched: what was touched.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.inner = engine
+        self.touched = Touched(engine)
+        for name in dir(engine):
+            if not name.startswith("_") and name not in _OWN and not hasattr(type(self), name):
+                setattr(self, name, getattr(engine, name))
+
+    @property
+    def notes(self) -> list[str]:
+        return list(getattr(self.inner, "notes", []))
+
+    @property
+    def failure(self) -> str:
+        return str(getattr(self.inner, "failure", ""))
+
+    def append(self, table: str, batch: pa.RecordBatch) -> int:
+        """See `Engine.append`."""
+        if not batch.num_rows:
+            return self.inner.append(table, batch)
+        with self.touched.writing(table, micros_of(batch.column(0))):
+            return self.inner.append(table, batch)
+
+    def delete(
+        self, table: str, matchers: Sequence[Matcher] = (), start: int | None = None, end: int | None = None
+    ) -> int:
+        """See `Engine.delete`."""
+        if not self.touched.watched(table):
+            return self.inner.delete(table, matchers, start, end)
+        numbers = self.inner.statistics(table)
+        # an open side reaches no further than the rows do
+        low = numbers.oldest if numbers.oldest is not None else MAX_TIME
+        high = numbers.newest + 1 if numbers.newest is not None else MIN_TIME
+        with self.touched.deleting(table, max(low, low if start is None else start), high if end is None else end):
+            return self.inner.delete(table, matchers, start, end)
+
+    def drop_table(self, name: str) -> None:
+        """See `Engine.drop_table`. Refused while somebody summarises the table."""
+        if self.touched.knows(name):
+            raise InvalidInput(f"table {name} belongs to a rollup", hint="drop the rollup")
+        watches = self.touched.watched(name)
+        if watches:
+            raise InvalidInput(
+                f"table {name} is summarised by {watches[0].key}", hint="drop the rollup first, or delete the rows"
+            )
+        self.inner.drop_table(name)
+
+    def __repr__(self) -> str:
+        return f"<watched {self.inner!r}>"
+
+
+def unwatched(engine: Any) -> Engine:
+    """The engine below, for writes that concern no rollup."""
+    found: Engine = engine.inner if isinstance(engine, Watched) else engine
+    return found
