@@ -32,9 +32,9 @@ _PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/api/sessio
 # what differs from the rule: GET needs read, writing rows needs write, every other method admin
 _NEEDS = {("POST", "/api/sql"): "read", ("GET", "/api/tokens"): "admin", ("HEAD", "/api/tokens"): "admin"}
 
-# questions that may be sent as forms, since a query may be longer than a URL
+# questions in a body: forms, since a query may be longer than a URL, and remote read
 _FORMS = re.compile(
-    r"(?:/ns/[^/]+)?/api/v1/(?:query|query_range|query_exemplars|series|labels|format_query|parse_query)"
+    r"(?:/ns/[^/]+)?/api/v1/(?:query|query_range|query_exemplars|series|labels|format_query|parse_query|read)"
 )
 
 _REMEMBER = 5.0

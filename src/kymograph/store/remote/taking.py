@@ -1,0 +1,111 @@
+"""Takes remote write messages into a store: decoded, series registered where new, samples stored in one step."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from kymograph.errors import InvalidInput
+from kymograph.store.naming import check_name, check_text
+from kymograph.wire.remote import V1, Decoder, Written
+from kymograph.wire.remote_metadata import About
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+# what the memory of series may take; when it is more, it begins anew
+_MEMORY = 256 * 2**20
+
+
+class Target(Protocol):
+    """What of a store is needed."""
+
+    def series_ids(self, series: Any) -> Ints: ...
+    def append_samples(self, ids: Any, times: Any, values: Any) -> int: ...
+    def describe_many(self, metrics: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was stored of one message.
+
+    Attributes:
+        samples: how many.
+        exemplars: how many were in the message; none is stored.
+    """
+
+    samples: int
+    exemplars: int = 0
+
+
+@dataclass
+class _Memory:
+    """A decoder and the ids of its series by slot, -1 where the store has not been asked yet."""
+
+    decoder: Decoder = field(default_factory=Decoder)
+    ids: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Taker:
+    """Keeps what was learned from earlier messages to one store. Safe for many threads."""
+
+    def __init__(self) -> None:
+        self._memory = _Memory()
+        self._told: dict[str, About] = {}
+
+    def take(self, target: Target, message: bytes, version: str = V1) -> Taken:
+        """All samples of a message in one step, or none; see `Store.take_remote_write`."""
+        memory = self._memory
+        written = memory.decoder.read(message, version)
+        if written.histograms:
+            raise InvalidInput(
+                f"the message has {written.histograms} native histograms, which cannot be stored; nothing was taken",
+                hint="send them as classic histograms, and leave send_native_histograms off",
+            )
+        fresh = self._fresh(written.about)
+        ids = _ids(target, memory, written)
+        if len(ids):
+            target.append_samples(ids, written.times, written.values)
+        if fresh:
+            target.describe_many(fresh)
+            self._told.update(written.about)
+        if memory.decoder.nbytes > _MEMORY:
+            self._memory = _Memory()
+        return Taken(len(ids), written.exemplars)
+
+    def _fresh(self, about: dict[str, About]) -> dict[str, dict[str, str | None]]:
+        """What was not told before, checked, in the form of `Store.describe_many`."""
+        found: dict[str, dict[str, str | None]] = {}
+        for name, said in about.items():
+            if self._told.get(name) == said:
+                continue
+            check_name("metric", name)
+            check_text(f"unit of metric {name}", said.unit)
+            check_text(f"help of metric {name}", said.help)
+            # a sender that does not know something must not take it away
+            kind = said.kind if said.kind != "untyped" else None
+            found[name] = {"kind": kind, "unit": said.unit or None, "help": said.help or None}
+        return found
+
+
+def _ids(target: Target, memory: _Memory, written: Written) -> Ints:
+    ids = memory.ids
+    slots = written.slots
+    if not len(slots):
+        return slots
+    if int(slots.max()) < len(ids):
+        found: Ints = ids[slots]
+        if found.min() >= 0:
+            return found
+    with memory.lock:
+        series = memory.decoder.series
+        known = np.full(len(series), -1, np.int64)
+        known[: len(memory.ids)] = memory.ids
+        missing = np.unique(slots[known[slots] < 0])
+        if len(missing):
+            wanted = [series[slot] for slot in missing.tolist()]
+            known[missing] = target.series_ids([(name, dict(labels)) for name, labels in wanted])
+        memory.ids = known
+    return known[slots]

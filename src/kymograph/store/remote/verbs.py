@@ -1,0 +1,42 @@
+"""The verbs of remote write and remote read."""
+
+from __future__ import annotations
+
+from kymograph.promql.limits import PromLimits
+from kymograph.store.metric_verbs import MetricVerbs
+from kymograph.store.remote.reading import answer
+from kymograph.store.remote.taking import Taken, Taker
+from kymograph.wire.remote import V1
+from kymograph.wire.remote_layout import PAD
+from kymograph.wire.remote_read import queries_of
+
+
+class RemoteVerbs(MetricVerbs):
+    """Prometheus' protocols between stores; see `Store`."""
+
+    def take_remote_write(self, message: bytes, version: str = V1, *, padded: bool = False) -> Taken:
+        """Store the samples of one remote write message in one step: all of them or none.
+
+        Exemplars are passed over. Metadata is kept as `describe` does.
+
+        Args:
+            message: protobuf, unpacked.
+            version: `prometheus.WriteRequest` or `io.prometheus.write.v2.Request`.
+            padded: the message ends in 16 zero bytes that do not belong to it, which saves a copy.
+
+        Raises:
+            InvalidInput: not such a message; a series without a name, with a label twice or without a name; a time out
+                of range; native histograms. LimitExceeded: too many new series. DuplicateRows: where the table's policy
+                is "reject".
+        """
+        taker = self._kept("remote write", Taker)
+        return taker.take(self, message if padded else message + bytes(PAD), version)
+
+    def remote_read(self, request: bytes, limits: PromLimits | None = None) -> bytes:
+        """The ReadResponse to a ReadRequest, both protobuf; times are floored to milliseconds.
+
+        Raises:
+            InvalidInput: not such a message, a regex that is none, or a client that takes no samples.
+            LimitExceeded: more series or samples than `limits` allow.
+        """
+        return answer(self._series_source(), queries_of(request), limits or PromLimits())
