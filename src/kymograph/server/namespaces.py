@@ -33,8 +33,7 @@ class NamespaceDoor:
         if scope["type"] in ("http", "websocket") and scope["path"].startswith(PREFIX):
             name, slash, rest = scope["path"][len(PREFIX) :].partition("/")
             if slash:
-                root = f"{scope.get('root_path', '')}{PREFIX}{name}"
-                scope = {**scope, "path": f"/{rest}", "root_path": root, _KEY: name}
+                scope = {**scope, "path": f"/{rest}", _KEY: name}
         await self._app(scope, receive, send)
 
 
