@@ -29,7 +29,7 @@ from kymograph.local.catalog import BlockRow
 from kymograph.local.encoding import EncodingChooser, arguments
 from kymograph.local.files import storage_errors
 from kymograph.local.rows import Ints, SeriesIndex
-from kymograph.local.scaled import ENCODINGS, NUMBER, PARTS, VALUE, restored, stored
+from kymograph.local.samples import ENCODINGS, NUMBER, PARTS, STORED, VALUE, restored, series_offsets, stored
 from kymograph.model.schema import SAMPLES_SCHEMA, SERIES_ID, TableSchema
 from kymograph.model.time import TIME, isoformat, micros_of
 
@@ -37,6 +37,8 @@ VERSION = 2  # a block of `samples` with scaled values; every other is of versio
 METADATA = b"kymograph"
 ROW_GROUP = 65_536
 PAGE_ROWS = 16_384
+# row groups of samples, which are one page each: series of one scrape share their times, and only many in a page make that cheap
+SAMPLES_GROUP = 131_072
 
 SeriesNames = Mapping[int, tuple[str, Mapping[str, str]]]
 
@@ -59,6 +61,7 @@ def encode(
         series: for the table `samples`, what its ids stand for.
     """
     scaled = schema.arrow.equals(SAMPLES_SCHEMA.arrow)
+    size = SAMPLES_GROUP if scaled else ROW_GROUP
     document: dict[str, Any] = {
         "version": 2 if scaled else 1,
         "table": schema.to_json(),
@@ -69,29 +72,28 @@ def encode(
     if series is not None:
         text = json.dumps({str(i): [name, dict(labels)] for i, (name, labels) in series.items()})
         document["series"] = base64.b64encode(zlib.compress(text.encode())).decode()
-    if scaled:
-        data = stored(data)
-    arrow = data.schema.with_metadata({METADATA: json.dumps(document).encode()})
+    arrow = (STORED if scaled else schema.arrow).with_metadata({METADATA: json.dumps(document).encode()})
     columns = [arrow.get_field_index(name) for name in (*schema.labels, TIME)]
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
         arrow,
         **arguments(chooser.choose(schema.name, data, ENCODINGS if scaled else {})),
-        # series of one scrape share their times, which only a page of many series makes cheap
-        max_rows_per_page=ROW_GROUP if scaled else PAGE_ROWS,
+        max_rows_per_page=size if scaled else PAGE_ROWS,
         write_page_index=not scaled,  # a page is a row group there
         write_statistics=[SERIES_ID, TIME] if scaled else True,
         write_page_checksum=True,
         sorting_columns=[pq.SortingColumn(column, nulls_first=True) for column in columns],
     ) as writer:
-        for start in range(0, data.num_rows, ROW_GROUP):
-            writer.write_table(_own_dictionaries(data.slice(start, ROW_GROUP), arrow), row_group_size=ROW_GROUP)
+        for start in range(0, data.num_rows, size):
+            group = data.slice(start, size)
+            arrays = stored(group) if scaled else _own_dictionaries(group)
+            writer.write_table(pa.Table.from_arrays(arrays, schema=arrow), row_group_size=size)
     return memoryview(sink.getvalue())
 
 
-def _own_dictionaries(group: pa.Table, arrow: pa.Schema) -> pa.Table:
-    """One row group whose dictionaries hold only its own labels; else each would carry those of the whole block."""
+def _own_dictionaries(group: pa.Table) -> list[pa.Array]:
+    """The columns of one row group whose dictionaries hold only its own labels; else each would carry those of the whole block."""
     arrays = []
     for column in group.columns:
         array = column.combine_chunks()
@@ -103,7 +105,7 @@ def _own_dictionaries(group: pa.Table, arrow: pa.Schema) -> pa.Table:
             indices = pa.array(place[codes], mask=codes < 0)
             array = pa.DictionaryArray.from_arrays(indices, array.dictionary.take(pa.array(np.flatnonzero(used[:-1]))))
         arrays.append(array)
-    return pa.Table.from_arrays(arrays, schema=arrow)
+    return arrays
 
 
 def footer(data: memoryview) -> bytes:
@@ -289,7 +291,7 @@ class RowGroup:
     def _load(self, name: str, kind: pa.DataType) -> pa.Array:
         names = self.opened.file.schema_arrow.names
         if name == VALUE and NUMBER in names:
-            return restored(self.opened.read(self.number, PARTS))
+            return restored(self.opened.read(self.number, PARTS), self.index.offsets)
         if name not in names:
             return pa.nulls(self.row_count, kind)
         return _flat(self.opened.read(self.number, [name]), name)
@@ -314,7 +316,7 @@ def canonical(piece: pa.RecordBatch, schema: TableSchema) -> pa.RecordBatch:
     """Rows as the file has them in the columns of the table that they hold."""
     arrays = {name: piece.column(name) for name in schema.columns if name in piece.schema.names}
     if NUMBER in piece.schema.names and VALUE in arrays:
-        arrays[VALUE] = restored(piece)
+        arrays[VALUE] = restored(piece, series_offsets(piece.column(SERIES_ID)))
     return pa.RecordBatch.from_arrays(
         list(arrays.values()), schema=pa.schema([schema.arrow.field(name) for name in arrays])
     )

@@ -13,7 +13,9 @@ from kymograph.errors import Corrupt, StorageError
 from kymograph.local.block import PAGE_ROWS, Block, RowGroup, canonical, decode_metadata
 from kymograph.local.catalog import BlockRow
 from kymograph.local.folder import Folder, Table
+from kymograph.local.ring_integrity import check_rings
 from kymograph.local.rows import common_positions, gather, select
+from kymograph.local.samples import NUMBER
 from kymograph.local.sorting import sort_batches
 from kymograph.model.schema import TableSchema
 
@@ -40,6 +42,7 @@ def check(folder: Folder, *, repair: bool, notes: list[str], progress: Progress 
             damages += _hot_damage(folder, table, repair)
             if not damages:
                 damages += _twice(table)
+        damages += check_rings(folder.catalog, folder.rings, repair)
         size = sum(block.row.bytes for _, block in blocks)
         return CheckReport(len(blocks), size, tuple(damages), tuple(notes))
 
@@ -143,9 +146,10 @@ def _readable(folder: Folder, schema: TableSchema, block: Block) -> Iterator[pa.
         )
     except (pa.ArrowException, OSError):
         return
-    names = file.schema_arrow.names
+    scaled = NUMBER in file.schema_arrow.names  # then rows need those before them, and a group is one page anyway
     for group in range(file.metadata.num_row_groups):
-        pieces = file.iter_batches(batch_size=PAGE_ROWS, row_groups=[group], columns=names, use_threads=False)
+        size = file.metadata.row_group(group).num_rows if scaled else PAGE_ROWS
+        pieces = file.iter_batches(batch_size=size, row_groups=[group], use_threads=False)
         while True:
             try:
                 piece = next(pieces)

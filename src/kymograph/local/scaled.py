@@ -1,9 +1,9 @@
-"""Values of scalar series as small integers: how blocks of `samples` hold float64 (docs/format/block.md).
+"""Float64 values as small integers, exactly: the arithmetic behind blocks of `samples` (docs/format/block.md).
 
-Most measured values are decimals with few digits, multiples of a page or a tick, or counters. Per series the values are
-    (base + factor * number) / divisor
-with int64 numbers that move little and compress well. A value for which that does not give the very same 64 bits (NaN
-with its payload, an infinity, -0.0, noise of 53 bits) stays a float64 beside it. What was chosen is checked value by value.
+Most measured values are decimals with few digits, multiples of a page or a tick, or counters. The values of a series are
+mantissas over one divisor, and mantissas are kept as what is left of them when the least one, the one before or the step
+before is taken away: small numbers, which compress well. A value that does not come back from that with the very same 64
+bits (NaN with its payload, an infinity, -0.0, noise of 53 bits) does not take part.
 """
 
 from __future__ import annotations
@@ -12,40 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from kymograph.local.encoding import DICTIONARY
 from kymograph.local.rows import Bools, Ints
-from kymograph.model.schema import SERIES_ID
-from kymograph.model.time import TIME, TIME_TYPE
-
-VALUE, NUMBER, BASE, FACTOR, DIVISOR = "value", "number", "base", "factor", "divisor"
-PARTS = (NUMBER, BASE, FACTOR, DIVISOR, VALUE)
-STORED = pa.schema(
-    [
-        pa.field(TIME, TIME_TYPE, nullable=False),
-        pa.field(SERIES_ID, pa.int64()),
-        pa.field(NUMBER, pa.int64()),
-        pa.field(BASE, pa.int64(), nullable=False),
-        pa.field(FACTOR, pa.int64(), nullable=False),
-        pa.field(DIVISOR, pa.float64(), nullable=False),
-        pa.field(VALUE, pa.float64()),
-    ]
-)
-ENCODINGS = {
-    SERIES_ID: "DELTA_BINARY_PACKED",
-    NUMBER: "DELTA_BINARY_PACKED",
-    **dict.fromkeys((BASE, FACTOR, DIVISOR), DICTIONARY),
-    VALUE: "BYTE_STREAM_SPLIT",
-}
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Orders = np.ndarray[Any, np.dtype[np.int8]]
 _EXACT = 2.0**53  # integers up to here are float64 without a gap, and quotients of two of them are rounded once
-_DIVISORS = 10.0 ** np.arange(16)
+_POWERS = 10.0 ** np.arange(16)
 _NEGATIVE_ZERO = np.float64(-0.0).view(np.int64)
 _PROBES = 8  # values of a series on which a divisor is tried before all of them are
 _NOISE = 44.0  # mean bits of a step above which a binary scale saves nothing over the float itself
-_FAR = 2.0**60
 
 
 @dataclass(frozen=True)
@@ -53,26 +29,45 @@ class Scaled:
     """Values of S series as numbers.
 
     Attributes:
-        numbers: int64 of shape (rows,); meaningless where not `fits`.
-        fits: which rows the formula gives back to the bit.
-        base, factor: int64 of shape (S,). divisor: float64 of shape (S,).
+        numbers: int64 of shape (rows,), none negative; meaningless where not `fits`.
+        fits: which rows come back to the bit.
+        order: int8 of shape (S,): numbers are distances from the base (0), steps (1) or changes of steps (2).
+        base, factor: int64 of shape (S,).
+        divisor: float64 of shape (S,).
     """
 
     numbers: Ints
     fits: Bools
+    order: Orders
     base: Ints
     factor: Ints
     divisor: Floats
 
 
-def unscaled(numbers: Ints, base: Ints, factor: Ints, divisor: Floats) -> Floats:
-    """The values, element by element; what `scale` has checked its choice with."""
-    found: Floats = (base + factor * numbers) / divisor
-    return found
+def unscaled(found: Scaled, offsets: Ints) -> Floats:
+    """The values, float64 of shape (rows,); anything where not `fits`."""
+    low, sizes = offsets[:-1], np.diff(offsets)
+    mantissas = np.where(found.fits, found.numbers, 0)
+    moving = np.flatnonzero(found.order > 0)
+    if len(moving):
+        rows = _rows(low, sizes, moving)
+        steps = mantissas[rows]
+        mantissas[rows] = _summed((steps >> 1) ^ -(steps & 1), sizes[moving])
+    turning = np.flatnonzero(found.order > 1)
+    if len(turning):
+        rows = _rows(low, sizes, turning)
+        mantissas[rows] = _summed(mantissas[rows], sizes[turning])
+    if (found.factor != 1).any():
+        mantissas *= np.repeat(found.factor, sizes)
+    mantissas += np.repeat(found.base, sizes)
+    values: Floats = mantissas.astype(np.float64)
+    if (found.divisor != 1).any():
+        values /= np.repeat(found.divisor, sizes)
+    return values
 
 
 def scale(values: Floats, there: Bools, offsets: Ints) -> Scaled:
-    """Choose base, factor and divisor of each series.
+    """Choose order, base, factor and divisor of each series.
 
     Args:
         values: float64 of all series, one after the other.
@@ -81,34 +76,55 @@ def scale(values: Floats, there: Bools, offsets: Ints) -> Scaled:
     """
     plain = there & np.isfinite(values) & (values.view(np.int64) != _NEGATIVE_ZERO)
     with np.errstate(all="ignore"):
-        mantissas, divisor, chosen = _decimal(values, plain, offsets)
-        _binary(values, plain, offsets, mantissas, divisor, chosen)
-        sizes = np.diff(offsets)
-        fits = plain & np.repeat(chosen, sizes)
-        numbers, base, factor = _narrowed(mantissas, fits, offsets)
-        back = unscaled(numbers, np.repeat(base, sizes), np.repeat(factor, sizes), np.repeat(divisor, sizes))
-        fits &= back.view(np.int64) == values.view(np.int64)
-    return Scaled(numbers, fits, base, factor, divisor)
+        numbers, divisor, chosen = _decimal(values, plain, offsets)
+        _binary(values, plain, offsets, numbers, divisor, chosen)
+        fits = plain & np.repeat(chosen, np.diff(offsets))
+        order, base, factor = _narrow(numbers, fits, offsets)
+        found = Scaled(numbers, fits, order, base, factor, divisor)
+        wrong = fits & (unscaled(found, offsets).view(np.int64) != values.view(np.int64))
+    if wrong.any():  # it cannot be, but what is written here is the only copy
+        fits &= ~np.repeat(np.logical_or.reduceat(wrong, offsets[:-1]), np.diff(offsets))
+    return found
+
+
+def _rows(low: Ints, sizes: Ints, series: Ints) -> Ints | slice:
+    """Positions of the rows of some series."""
+    if len(series) == len(low):
+        return slice(None)
+    low, sizes = low[series], sizes[series]
+    ends = np.cumsum(sizes)
+    return np.repeat(low - (ends - sizes), sizes) + np.arange(ends[-1])
+
+
+def _summed(steps: Ints, sizes: Ints) -> Ints:
+    """Running sums within each series."""
+    running = np.cumsum(steps)
+    ends = np.cumsum(sizes)
+    running -= np.repeat(np.concatenate(([0], running[ends[:-1] - 1])), sizes)
+    return running
+
+
+def _starts(sizes: Ints) -> Ints:
+    return np.cumsum(sizes) - sizes
 
 
 def _decimal(values: Floats, plain: Bools, offsets: Ints) -> tuple[Ints, Floats, Bools]:
-    """Per row the integer mantissa, per series the least power of ten that makes all its plain values integers."""
-    count = len(offsets) - 1
-    mantissas, divisor, chosen = np.zeros(len(values), np.int64), np.ones(count), np.zeros(count, np.bool_)
+    """Per row the mantissa; per series the least power of ten that makes integers of its plain values, if one does."""
     low, sizes = offsets[:-1], np.diff(offsets)
+    mantissas, divisor, chosen = np.zeros(len(values), np.int64), np.ones(len(low)), np.zeros(len(low), np.bool_)
     probes = low[:, None] + (sizes[:, None] - 1) * np.arange(_PROBES) // (_PROBES - 1)
     probed = np.where(plain[probes], values[probes], 0.0)
-    for power in _DIVISORS:
-        open_ = np.flatnonzero(~chosen)
-        likely = open_[_integral(probed[open_], power).all(axis=1)]
+    for power in _POWERS:
+        left = np.flatnonzero(~chosen)
+        likely = left[_integral(probed[left], power).all(axis=1)]
         if not len(likely):
             continue
-        rows = _rows(low[likely], sizes[likely])
+        rows = _rows(low, sizes, likely)
         one = np.where(plain[rows], values[rows], 0.0)
-        starts = np.cumsum(sizes[likely]) - sizes[likely]
-        good = np.logical_and.reduceat(_integral(one, power), starts)
+        good = np.logical_and.reduceat(_integral(one, power), _starts(sizes[likely]))
         kept = np.repeat(good, sizes[likely])
-        mantissas[rows[kept]] = np.rint(one[kept] * power).astype(np.int64)
+        where = np.flatnonzero(kept) if isinstance(rows, slice) else rows[kept]
+        mantissas[where] = np.rint(one[kept] * power).astype(np.int64)
         divisor[likely[good]], chosen[likely[good]] = power, True
         if chosen.all():
             break
@@ -121,104 +137,85 @@ def _integral(values: Floats, power: float) -> Bools:
     return found
 
 
-def _rows(low: Ints, sizes: Ints) -> Ints:
-    ends = np.cumsum(sizes)
-    return np.repeat(low - (ends - sizes), sizes) + np.arange(ends[-1])
-
-
 def _binary(values: Floats, plain: Bools, offsets: Ints, mantissas: Ints, divisor: Floats, chosen: Bools) -> None:
     """For the series left: a power of two as divisor, where the values need few bits or move by few."""
     left = np.flatnonzero(~chosen)
     if not len(left):
         return
     sizes = np.diff(offsets)[left]
-    rows = _rows(offsets[:-1][left], sizes)
-    starts = np.cumsum(sizes) - sizes
+    rows, starts = _rows(offsets[:-1], np.diff(offsets), left), _starts(sizes)
     numbers = np.where(plain[rows], values[rows], 0.0)
     fractions, exponents = np.frexp(numbers)
     wide = (fractions * _EXACT).astype(np.int64)
     trailing = np.frexp((wide & -wide).astype(np.float64))[1] - 1
-    lowest = np.where(wide == 0, 2000, exponents - 53 + trailing)
-    highest = np.where(wide == 0, -2000, exponents)
-    low = np.minimum.reduceat(lowest, starts)
-    high = np.maximum.reduceat(highest, starts)
-    able = (high - low <= 53) & (np.abs(low) <= 1000)
-    power = np.ldexp(1.0, -np.where(able, low, 0).astype(np.int32))
+    lowest = np.minimum.reduceat(np.where(wide == 0, 2000, exponents - 53 + trailing), starts)
+    highest = np.maximum.reduceat(np.where(wide == 0, -2000, exponents), starts)
+    able = (highest - lowest <= 53) & (np.abs(lowest) <= 1000)
+    power = np.ldexp(1.0, -np.where(able, lowest, 0).astype(np.int32))
     scaled = np.where(np.repeat(able, sizes), numbers * np.repeat(power, sizes), 0.0).astype(np.int64)
     steps = np.log2(np.abs(np.diff(scaled, prepend=scaled[:1])) + 1.0)
     steps[starts] = 0.0
     good = able & (np.add.reduceat(steps, starts) / np.maximum(sizes - 1, 1) < _NOISE)
     kept = np.repeat(good, sizes)
-    mantissas[rows[kept]] = scaled[kept]
+    where = np.flatnonzero(kept) if isinstance(rows, slice) else rows[kept]
+    mantissas[where] = scaled[kept]
     divisor[left[good]], chosen[left[good]] = power[good], True
 
 
-def _narrowed(mantissas: Ints, fits: Bools, offsets: Ints) -> tuple[Ints, Ints, Ints]:
-    """Numbers, base and factor of mantissas: steps in units of their common divisor, and each series begins with the
-    number the one before ended with, because DELTA_BINARY_PACKED pays for every jump."""
+def _narrow(mantissas: Ints, fits: Bools, offsets: Ints) -> tuple[Orders, Ints, Ints]:
+    """Order, base and factor of each series; `mantissas` become numbers in place."""
     low, sizes = offsets[:-1], np.diff(offsets)
-    place = np.arange(len(mantissas))
-    first = np.minimum.reduceat(np.where(fits, place, len(mantissas)), low)
-    last = np.maximum.reduceat(np.where(fits, place, -1), low)
-    some = last >= 0
-    first, last = np.where(some, first, low), np.where(some, last, low)
-    base = mantissas[first]
-    steps = np.where(fits, mantissas - np.repeat(base, sizes), 0)
-    factor = np.ones(len(base), np.int64)
-    probes = low[:, None] + (sizes[:, None] - 1) * np.arange(_PROBES) // (_PROBES - 1)
-    likely = np.flatnonzero(np.gcd.reduce(steps[probes], axis=1) != 1)
+    whole = np.logical_and.reduceat(fits, low)
+    if not whole.all():
+        _fill(mantissas, fits, low, sizes)
+    base, factor = mantissas[low], np.ones(len(low), np.int64)
+    order = np.zeros(len(low), np.int8)
+    mantissas -= np.repeat(base, sizes)
+    moving = np.flatnonzero(np.logical_or.reduceat(mantissas != 0, low))
+    if not len(moving):
+        return order, base, factor
+    rows, sizes = _rows(low, sizes, moving), sizes[moving]
+    starts, numbers = _starts(sizes), mantissas[rows]
+    factor[moving] = _factors(numbers, starts, sizes)
+    numbers //= np.repeat(factor[moving], sizes)
+    least = np.minimum.reduceat(numbers, starts)
+    steps = _steps(numbers, starts)
+    turns = _steps(steps, starts)
+    forms = [numbers - np.repeat(least, sizes), _unsigned(steps), _unsigned(turns)]
+    costs = [np.add.reduceat(np.log2(form + 1.0), starts) for form in forms]
+    # rows that do not take part have no number: they may count as a step of 0, but not as a change of steps
+    costs[2][~whole[moving]] = np.inf
+    order[moving] = np.argmin(costs, axis=0)
+    base[moving] += np.where(order[moving] == 0, factor[moving] * least, 0)
+    mantissas[rows] = np.choose(np.repeat(order[moving], sizes), forms)
+    return order, base, factor
+
+
+def _fill(mantissas: Ints, fits: Bools, low: Ints, sizes: Ints) -> None:
+    """Where there is no mantissa the one before stands, or the first one of the series."""
+    place = np.arange(len(fits))
+    first = np.minimum.reduceat(np.where(fits, place, len(fits)), low)
+    first = np.where(first == len(fits), low, first)
+    known = np.maximum.accumulate(np.where(fits, place, -1))
+    mantissas[:] = mantissas[np.maximum(known, np.repeat(first, sizes))]
+
+
+def _factors(numbers: Ints, starts: Ints, sizes: Ints) -> Ints:
+    """The greatest common divisor of each series' numbers, some of which are not 0."""
+    probes = starts[:, None] + (sizes[:, None] - 1) * np.arange(_PROBES) // (_PROBES - 1)
+    found: Ints = np.gcd.reduce(numbers[probes], axis=1)
+    likely = np.flatnonzero(found != 1)
     if len(likely):
-        rows = _rows(low[likely], sizes[likely])
-        factor[likely] = np.maximum(np.gcd.reduceat(steps[rows], np.cumsum(sizes[likely]) - sizes[likely]), 1)
-        steps[rows] //= np.repeat(factor[likely], sizes[likely])
-    start = np.cumsum(steps[last]) - steps[last]
-    start = np.where(np.abs(start * factor.astype(np.float64)) < _FAR, start, 0)
-    return steps + np.repeat(start, sizes), base - factor * start, factor
+        found[likely] = np.gcd.reduceat(numbers[_rows(starts, sizes, likely)], _starts(sizes[likely]))
+    return found
 
 
-def stored(data: pa.Table) -> pa.Table:
-    """Sorted rows of `samples` (time, series_id, value) in the columns of a block."""
-    ids = data.column(SERIES_ID).combine_chunks()
-    series = ids.fill_null(-1).to_numpy()
-    offsets = np.concatenate(([0], np.flatnonzero(series[1:] != series[:-1]) + 1, [len(series)]))
-    values = data.column(VALUE).combine_chunks()
-    there = values.is_valid().to_numpy(zero_copy_only=False)
-    found = scale(values.fill_null(0.0).to_numpy(), there, offsets)
-    sizes = np.diff(offsets)
-    return pa.Table.from_arrays(
-        [
-            data.column(TIME),
-            ids,
-            pa.array(found.numbers, mask=~found.fits),
-            *(pa.array(np.repeat(one, sizes)) for one in (found.base, found.factor, found.divisor)),
-            _masked(values, found.fits | ~there),
-        ],
-        schema=STORED,
-    )
+def _steps(numbers: Ints, starts: Ints) -> Ints:
+    found = np.diff(numbers, prepend=0)
+    found[starts] = 0
+    return found
 
 
-def _masked(values: pa.Array, hidden: Bools) -> pa.Array:
-    """`values`, null where hidden; the bits of the others untouched."""
-    if hidden.all():
-        return pa.nulls(len(values), values.type)
-    return pa.array(values.fill_null(0.0).to_numpy(), mask=hidden, from_pandas=False)
-
-
-def restored(parts: pa.Table | pa.RecordBatch) -> pa.Array:
-    """The values of rows in the columns `PARTS`, null where they were null."""
-    number, base, factor, divisor, value = (_flat(parts.column(name)) for name in PARTS)
-    if value.null_count == len(value) and not number.null_count:
-        return pa.array(unscaled(number.to_numpy(), base.to_numpy(), factor.to_numpy(), divisor.to_numpy()))
-    numbers = number.fill_null(0).to_numpy()
-    found = unscaled(numbers, base.to_numpy(), factor.to_numpy(), divisor.to_numpy())
-    scaled = number.is_valid().to_numpy(zero_copy_only=False)
-    # chosen as integers, so that no payload of a NaN is touched on the way
-    bits = np.where(scaled, found.view(np.int64), value.fill_null(0.0).to_numpy().view(np.int64))
-    missing = ~scaled & value.is_null().to_numpy(zero_copy_only=False)
-    return pa.array(bits.view(np.float64), mask=missing if missing.any() else None, from_pandas=False)
-
-
-def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    if isinstance(column, pa.ChunkedArray):
-        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    return column
+def _unsigned(steps: Ints) -> Ints:
+    """0, -1, 1, -2, … as 0, 1, 2, 3, …"""
+    return (steps << 1) ^ (steps >> 63)

@@ -1,0 +1,82 @@
+"""The columns of blocks of `samples` (docs/format/block.md): values as numbers, and as float64 where no number fits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from kymograph.local.encoding import DICTIONARY
+from kymograph.local.rows import Bools, Ints
+from kymograph.local.scaled import Scaled, scale, unscaled
+from kymograph.model.schema import SERIES_ID
+from kymograph.model.time import TIME, TIME_TYPE
+
+VALUE, NUMBER, ORDER, BASE, FACTOR, DIVISOR = "value", "number", "order", "base", "factor", "divisor"
+PARTS = (NUMBER, ORDER, BASE, FACTOR, DIVISOR, VALUE)
+STORED = pa.schema(
+    [
+        pa.field(TIME, TIME_TYPE, nullable=False),
+        pa.field(SERIES_ID, pa.int64()),
+        pa.field(NUMBER, pa.int64()),
+        pa.field(ORDER, pa.int8(), nullable=False),
+        pa.field(BASE, pa.int64(), nullable=False),
+        pa.field(FACTOR, pa.int64(), nullable=False),
+        pa.field(DIVISOR, pa.float64(), nullable=False),
+        pa.field(VALUE, pa.float64()),
+    ]
+)
+# numbers are small and their bytes one plane each; what is the same in all rows of a series is a dictionary's
+ENCODINGS = {
+    SERIES_ID: "DELTA_BINARY_PACKED",
+    NUMBER: "BYTE_STREAM_SPLIT",
+    **dict.fromkeys((ORDER, BASE, FACTOR, DIVISOR), DICTIONARY),
+    VALUE: "BYTE_STREAM_SPLIT",
+}
+
+
+def stored(group: pa.Table) -> list[pa.Array]:
+    """The sorted rows of one row group (time, series_id, value) in the columns `STORED`."""
+    ids, values = _flat(group.column(SERIES_ID)), _flat(group.column(VALUE))
+    offsets = series_offsets(ids)
+    there = values.is_valid().to_numpy(zero_copy_only=False)
+    bits = values.fill_null(0.0).to_numpy()
+    found = scale(bits, there, offsets)
+    sizes = np.diff(offsets)
+    each = (np.repeat(one, sizes) for one in (found.order, found.base, found.factor, found.divisor))
+    value = _masked(bits, found.fits | ~there)
+    return [_flat(group.column(TIME)), ids, _masked(found.numbers, ~found.fits), *map(pa.array, each), value]
+
+
+def series_offsets(ids: pa.Array) -> Ints:
+    """Where each series of sorted rows begins, and where the last one ends."""
+    series = ids.fill_null(-1).to_numpy()
+    heads = np.flatnonzero(series[1:] != series[:-1]) + 1
+    return np.concatenate(([0], heads, [len(series)]))
+
+
+def restored(group: pa.Table | pa.RecordBatch, offsets: Ints) -> pa.Array:
+    """The values of the rows of one row group, given in the columns `PARTS`, null where they were null."""
+    number, order, base, factor, divisor, value = (_flat(group.column(name)) for name in PARTS)
+    heads = offsets[:-1]
+    fits = number.is_valid().to_numpy(zero_copy_only=False)
+    numbers = number.fill_null(0).to_numpy()
+    each = (one.to_numpy()[heads] for one in (order, base, factor, divisor))
+    found = unscaled(Scaled(numbers, fits, *each), offsets)
+    if not number.null_count:
+        return pa.array(found)
+    # chosen as integers, so that no payload of a NaN is touched on the way
+    bits = np.where(fits, found.view(np.int64), value.fill_null(0.0).to_numpy().view(np.int64))
+    missing = ~fits & value.is_null().to_numpy(zero_copy_only=False)
+    return _masked(bits.view(np.float64), missing)
+
+
+def _masked(values: Ints | np.ndarray[tuple[int], np.dtype[np.float64]], hidden: Bools) -> pa.Array:
+    if hidden.all():
+        return pa.nulls(len(values), pa.from_numpy_dtype(values.dtype))
+    return pa.array(values, mask=hidden if hidden.any() else None, from_pandas=False)
+
+
+def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column
