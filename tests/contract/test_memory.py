@@ -16,12 +16,13 @@ from tests.contract.base import SIMPLE
 from tests.contract.changes import Bounds, Changes
 from tests.contract.duplicates import DuplicateRowsOf
 from tests.contract.lifecycle import Lifecycle, Threads
+from tests.contract.rings import RingsOf
 from tests.contract.scans import Scans
 from tests.contract.values import Values
 from tests.rows import batch_of, scanned
 
 
-class TestMemory(Values, DuplicateRowsOf, Scans, Changes, Bounds, Lifecycle, Threads):
+class TestMemory(Values, DuplicateRowsOf, Scans, Changes, Bounds, Lifecycle, Threads, RingsOf):
     def open(self, folder: Path, **options: Any) -> Engine:
         return MemoryEngine(StoreOptions(**options))
 

@@ -100,6 +100,12 @@ class RingRows:
             )
         return np.frombuffer(row[3], "<i8").astype(np.int64, copy=False).reshape(2, -1), row[4]
 
+    def summary(self, page_id: int) -> tuple[int, int, int] | None:
+        """What a page's row says of its samples: how many, the oldest and the newest; None where it is gone."""
+        query = "SELECT rows, min_time, max_time FROM ring_pages WHERE id = ?"
+        found: tuple[int, int, int] | None = self._db.execute(query, (page_id,)).fetchone()
+        return found
+
     def put_rings(self, rings: Iterable[tuple[int, Ring]], new: int) -> None:
         """Take rings, `new` of which were not there."""
         rows = [(number, ring.step, ring.slots, ring.kind) for number, ring in rings]
