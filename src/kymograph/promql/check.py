@@ -7,7 +7,7 @@ from typing import NoReturn
 from kymograph.promql import ast
 from kymograph.promql.ast import Kind, Node
 from kymograph.promql.functions import AGGREGATORS, COMPARISONS, FUNCTIONS, SETS, WINDOWED
-from kymograph.promql.labels import bad_regex, matches_empty
+from kymograph.promql.labels import matches_empty
 from kymograph.promql.lexer import ParseError
 
 NAMES: dict[Kind, str] = {
@@ -84,10 +84,6 @@ class _Checker:
             self._fail(f"expected type {NAMES[kind]} in {where}, got {NAMES[got]}", node)
 
     def _selector(self, node: ast.Selector) -> None:
-        for matcher in node.matchers:
-            problem = bad_regex(matcher)
-            if problem:
-                self._fail(f"error parsing regexp: {problem}", node)
         if all(matches_empty(matcher) for matcher in node.matchers):
             self._fail("vector selector must contain at least one non-empty matcher", node)
 

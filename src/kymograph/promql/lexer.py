@@ -86,6 +86,8 @@ def tokens(text: str) -> list[Token]:
 def _problem(text: str, at: int) -> str:
     if text[at] in "\"'`":
         return "unterminated quoted string" if text[at] != "`" else "unterminated raw string"
+    if text[at] == "!":
+        return f"unexpected character after '!': {text[at + 1]!r}" if at + 1 < len(text) else "unexpected end of input"
     if text[at].isdigit() or text[at] == ".":
         word = re.match(r"[0-9A-Za-z_.]+", text[at:])
         return f'bad number or duration syntax: "{word.group() if word else text[at]}"'
@@ -125,6 +127,13 @@ def _number(raw: str, scale: str, text: str, at: int) -> float:
     return number * _SCALES.get(scale, 1)
 
 
+def _escape_problem(match: re.Match[str]) -> str:
+    after = match.string[match.end() : match.end() + 1].encode("latin-1").decode("utf-8", "replace")
+    if match.group() != "\\" or not after or after in "xuU01234567":
+        return "escape sequence is an invalid Unicode code point" if after in "uU" else "illegal escape sequence"
+    return f"unknown escape sequence U+{ord(after):04X} {after!r}"
+
+
 def _unquoted(raw: str, text: str, at: int) -> str:
     if raw[0] == "`":
         return raw[1:-1]
@@ -141,7 +150,7 @@ def _unquoted(raw: str, text: str, at: int) -> str:
                 return chr(code).encode().decode("latin-1")
         elif hexadecimal or (octal and int(octal, 8) < 256):
             return chr(int(hexadecimal, 16) if hexadecimal else int(octal, 8))
-        raise ParseError("unknown escape sequence in a string", text, at + match.start())
+        raise ParseError(_escape_problem(match), text, at)
 
     # as bytes one by one, for \xc3\xa9 is é; what is no UTF-8 stays visible as lone surrogates
     plain = raw[1:-1].encode().decode("latin-1")

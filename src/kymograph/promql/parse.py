@@ -10,11 +10,15 @@ from kymograph.promql import ast
 from kymograph.promql.ast import LabelMatcher, Matching, Node, When
 from kymograph.promql.check import check
 from kymograph.promql.functions import AGGREGATORS, COMPARISONS, FUNCTIONS, PRECEDENCE, SETS
+from kymograph.promql.labels import bad_regex
 from kymograph.promql.lexer import ParseError, Token, tokens
 
 _UNARY = 8  # looser than ^, tighter than *
 _DEPTH = 120
 _WORDS = frozenset(("by", "without", "on", "ignoring", "bool", "offset", "group_left", "group_right"))
+# words that cannot be the name of a metric, and those that cannot be the name of a function
+_NO_NAMES = frozenset(("atan2", "bool", "on", "ignoring", "group_left", "group_right"))
+_NO_FUNCTIONS = frozenset(("and", "or", "unless", "by", "without", "offset"))
 _OURS = frozenset(("median", "default", "if", "ifnot"))  # names to Prometheus
 _GROUPS = {"group_left": "many-to-one", "group_right": "one-to-many"}
 
@@ -40,12 +44,16 @@ def parse(text: str) -> Node:
     return node
 
 
-def parse_selector(text: str) -> ast.Selector:
-    """A bare instant selector such as `up{job="x"}`, as `match[]` takes it."""
-    node = ast.bare(parse(text))
-    if not isinstance(node, ast.Selector) or node.window is not None or node.when != When():
-        raise ParseError("expected a series selector", text, node.position)
-    return node
+def parse_selector(text: str, *, empty: bool = False) -> ast.Selector:
+    """A bare instant selector such as `up{job="x"}`, as `match[]` takes it.
+
+    Args:
+        empty: also one whose matchers a series without labels would satisfy.
+
+    Raises:
+        ParseError: it is something else.
+    """
+    return _Parser(text).bare_selector(empty)
 
 
 class _Parser:
@@ -62,10 +70,41 @@ class _Parser:
 
     def fail(self, message: str, token: Token | None = None) -> NoReturn:
         token = token or self.ahead
-        signs = [one.text for one in self._tokens if one.kind == "sign"]
-        if token.kind == "end" and signs.count("(") > signs.count(")"):
-            message = "unclosed left parenthesis"
-        raise ParseError(message, self.text, token.position)
+        message, position = self._unbalanced(token) or (message, token.position)
+        raise ParseError(message, self.text, position)
+
+    def _unbalanced(self, token: Token) -> tuple[str, int] | None:
+        """What is to say of brackets that do not fit, whatever else was expected here; and where."""
+        if token.kind not in ("end", "sign"):
+            return None
+        before = [one.text for one in self._tokens if one.kind == "sign" and one.position < token.position]
+        brackets = {sign: before.count(sign) for sign in "(){}[]"}
+        if token.kind == "end":
+            for left, right, problem in (
+                ("{", "}", "unexpected end of input inside braces"),
+                ("[", "]", "unclosed left bracket"),
+                ("(", ")", "unclosed left parenthesis"),
+            ):
+                if brackets[left] > brackets[right]:
+                    return problem, token.position
+        elif token.text == ")" and brackets["("] <= brackets[")"]:
+            return "unexpected right parenthesis ')'", token.position + 1
+        elif token.text == "}" and brackets["{"] <= brackets["}"]:
+            return "unexpected character: '}'", token.position
+        return None
+
+    def bare_selector(self, empty: bool) -> ast.Selector:
+        """The whole text as one selector."""
+        token = self._next()
+        if token.kind != "name" and not (token.kind == "sign" and token.text == "{"):
+            self.fail("no expression found in input" if token.kind == "end" else f"unexpected {_shown(token)}", token)
+        node = self._selector(token, token.text if token.kind == "name" else None)
+        if self.ahead.kind != "end":
+            self.fail(f"unexpected {_shown(self.ahead)}")
+        if not empty:
+            check(node, self.text)
+        assert isinstance(node, ast.Selector)
+        return node
 
     def _next(self) -> Token:
         token = self.ahead
@@ -83,7 +122,8 @@ class _Parser:
 
     def _expect(self, sign: str, where: str) -> None:
         if not self._takes(sign):
-            self.fail(f"unexpected {_shown(self.ahead)} in {where}, expected {sign!r}")
+            wanted = '"," or "}"' if where == "label matching" else f'"{sign}"'
+            self.fail(f"unexpected {_shown(self.ahead)} in {where}, expected {wanted}")
 
     def _word(self) -> str:
         return self.ahead.text.lower() if self.ahead.kind == "name" else ""
@@ -100,7 +140,7 @@ class _Parser:
             if not strength or strength < least:
                 break
             self._next()
-            returns_bool, matching = self._modifiers(operator, token)
+            returns_bool, matching = self._modifiers(operator, token, left)
             right = self.expression(strength if operator == "^" else strength + 1)
             keep = self._keeps()
             left = ast.Binary(left.position, token.position, operator, left, right, returns_bool, matching, keep)
@@ -111,7 +151,10 @@ class _Parser:
         token = self.ahead
         if token.kind == "sign" and token.text in "+-":
             self._next()
-            return ast.Unary(token.position, token.text, self.expression(_UNARY))
+            inner = self.expression(_UNARY)
+            if isinstance(inner, ast.Number):  # a literal has its sign
+                return ast.Number(token.position, -inner.value if token.text == "-" else inner.value)
+            return ast.Unary(token.position, token.text, inner)
         return self._suffixes(self._primary())
 
     def _keeps(self) -> bool:
@@ -120,7 +163,7 @@ class _Parser:
             return True
         return False
 
-    def _modifiers(self, operator: str, token: Token) -> tuple[bool, Matching]:
+    def _modifiers(self, operator: str, token: Token, left: Node) -> tuple[bool, Matching]:
         returns_bool = False
         if self._word() == "bool":
             self._next()
@@ -134,7 +177,7 @@ class _Parser:
             if self._word() in _GROUPS:
                 group = self._next()
                 if operator in SETS:
-                    self.fail(f'no grouping allowed for "{operator}" operation', group)
+                    raise ParseError(f'no grouping allowed for "{operator}" operation', self.text, left.position)
                 include = self._labels() if self._is("(") else ()
                 card = cast(ast.Card, _GROUPS[group.text.lower()])
                 both = [label for label in include if on and label in matching.labels]
@@ -199,8 +242,9 @@ class _Parser:
             return self._selector(token, None)
         if token.kind == "name":
             return self._named(token)
-        empty = len(self._tokens) == 1
-        return self.fail("no expression found in input" if empty else f"unexpected {_shown(token)}", token)
+        if len(self._tokens) == 1:
+            raise ParseError("no expression found in input", self.text, 0)
+        return self.fail(f"unexpected {_shown(token)}", token)
 
     def _named(self, token: Token) -> Node:
         word = token.text.lower()
@@ -210,8 +254,10 @@ class _Parser:
             return ast.Number(token.position, float(word))
         if word == "with" and self._is("("):
             return self._with()
-        if word == "atan2":  # of the operators written as words, the only one that is no name either
+        if word in _NO_NAMES:
             self.fail(f"unexpected {_shown(token)}", token)
+        if word in _NO_FUNCTIONS and self._is("("):
+            self.fail('unexpected "("')
         if word in AGGREGATORS and (self._is("(") or self._word() in ("by", "without")):
             return self._aggregate(token, word)
         if self._is("("):
@@ -238,6 +284,8 @@ class _Parser:
         if not grouped and self._word() in ("by", "without"):
             without, labels = self._next().text.lower() == "without", self._labels()
         wanted = 2 if AGGREGATORS[operator] else 1
+        if not arguments:
+            self.fail("no arguments for aggregate expression provided", token)
         if len(arguments) != wanted:
             self.fail(
                 f"wrong number of arguments for aggregate expression provided, expected {wanted}, got {len(arguments)}",
@@ -267,7 +315,14 @@ class _Parser:
             value = self._next()
             if value.kind != "string":
                 self.fail(f"unexpected {_shown(value)} in label matching, expected string", value)
-            return [LabelMatcher(token.text, cast(ast.Operator, operator.text), value.text)]
+            matcher = LabelMatcher(token.text, cast(ast.Operator, operator.text), value.text)
+            problem = bad_regex(matcher)
+            if problem:
+                self.fail(f"error parsing regexp: {problem}", token)
+            return [matcher]
+        if operator.text == "==":  # no operator in here: = and = again
+            message = 'unexpected "=" in label matching, expected string'
+            raise ParseError(message, self.text, operator.position + 1)
         self._at -= operator.kind != "end"
         if token.kind == "string":
             return [LabelMatcher("__name__", "=", token.text)]
@@ -306,11 +361,10 @@ class _Parser:
 
     def _placed(self, node: Node, token: Token, what: str, **change: int | str) -> Node:
         if not isinstance(node, (ast.Selector, ast.Subquery)):
-            self.fail(
-                f"{what} modifier must be preceded by an instant vector selector or range vector selector or a "
-                "subquery",
-                token,
+            message = (
+                f"{what} modifier must be preceded by an instant vector selector or range vector selector or a subquery"
             )
+            raise ParseError(message, self.text, node.position)
         if (what == "offset" and node.when.offset) or (what == "@" and node.when.at is not None):
             self.fail(f"{what} may not be set multiple times", token)
         return replace(node, when=replace(node.when, **change))  # type: ignore[arg-type]

@@ -45,8 +45,8 @@ def pretty(node: Node, level: int = 0) -> str:
     pad, plain = "  " * level, text_of(node)
     if isinstance(node, ast.Unary):
         return pad + node.operator + pretty(node.expression, level).strip()
-    if isinstance(node, ast.Subquery) and len(plain) > _LINE:
-        return pretty(node.expression, level) + _subquery(node)
+    if isinstance(node, ast.Subquery):  # Prometheus does not indent a short one
+        return plain if len(plain) <= _LINE else pretty(node.expression, level) + _subquery(node)
     if len(plain) <= _LINE or isinstance(node, (ast.Number, ast.String, ast.Selector)):
         return pad + plain
     if isinstance(node, ast.Binary):

@@ -9,9 +9,10 @@ from urllib.parse import urlunsplit
 from fastapi import APIRouter, Request, Response
 
 from kymograph.collect import fetch
+from kymograph.errors import InvalidInput
 from kymograph.model.time import isoformat
 from kymograph.server.routes.prometheus.answers import given, store_of
-from kymograph.server.routes.prometheus.parameters import Parameters, invalid
+from kymograph.server.routes.prometheus.parameters import Parameters
 from kymograph.server.state import ServerState
 
 _HEALTH = {"running": "up", "failing": "down", "hung": "down", "absent": "down", "waiting": "unknown"}
@@ -59,7 +60,7 @@ def _limit(asked: Parameters) -> int | None:
     try:
         number = int(text)
     except ValueError:
-        raise invalid("limit", "limit must be a number") from None
+        raise InvalidInput("limit must be a number") from None
     return None if number < 0 else number
 
 

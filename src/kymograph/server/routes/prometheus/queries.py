@@ -89,21 +89,23 @@ def router(state: ServerState) -> APIRouter:
     @routes.post("/query_exemplars", summary="Exemplars, asked by a form")
     async def exemplars(request: Request) -> Response:
         asked_for = await Parameters.of(request)
-        asked_for.span()
-        parsed(asked_for.text("query"))
+        start, end = asked_for.span()
+        if end < start:
+            raise InvalidInput("end timestamp must not be before start timestamp")
+        parsed(asked_for.text("query"), "")
         return given(request, [])
 
     return routes
 
 
 def parsed(query: str, name: str = "query") -> Any:
-    """The tree of a query. Raises InvalidInput in Prometheus' words."""
+    """The tree of a query. Raises InvalidInput in Prometheus' words, with the parameter's name if that is given."""
     try:
         return parse(query)
     except ParseError as problem:
-        raise invalid(name, problem.message) from None
+        raise invalid(name, problem.message) if name else InvalidInput(problem.message) from None
     except RecursionError:
-        raise invalid(name, "the query is nested too deeply") from None
+        raise InvalidInput("the query is nested too deeply") from None
 
 
 def _steps(asked: Parameters) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ from kymograph.promql.lexer import ParseError
 from kymograph.promql.parse import parse_selector
 from kymograph.server.routes.prometheus.answers import asked, failed, given, store_of
 from kymograph.server.routes.prometheus.escaping import unescaped
-from kymograph.server.routes.prometheus.parameters import Parameters, invalid
+from kymograph.server.routes.prometheus.parameters import Parameters
 from kymograph.server.routes.prometheus.queries import TRUNCATED
 from kymograph.server.state import ServerState
 
@@ -26,18 +26,21 @@ class Wanted:
 
     Attributes:
         selectors: texts; None where the request has none.
+        nothing: whether the range is empty.
         start, end: [start, end) in µs, None where that side is open.
         limit: of the answer, 0 is all.
     """
 
-    def __init__(self, request: Parameters) -> None:
+    def __init__(self, request: Parameters, named: bool = False) -> None:
+        """`named`: what is wrong with a selector is told with the name of its parameter."""
         start, end = request.span()
+        self.nothing = end < start
         self.start = None if start == MIN_TIME else start
         self.end = None if end == MAX_TIME else end + 1
         self.limit = request.count("limit")
         self.selectors = request.all(_MATCH) or None
         for text in self.selectors or ():
-            _check(text)
+            _check(text, f'invalid parameter "{_MATCH}": ' if named else "")
 
     def cut(self, found: list[Any]) -> tuple[list[Any], list[str]]:
         """What the limit leaves, and the warning that goes with it."""
@@ -46,15 +49,13 @@ class Wanted:
         return found, []
 
 
-def _check(text: str) -> None:
+def _check(text: str, where: str) -> None:
     try:
-        selector = parse_selector(text)
+        selector = parse_selector(text, empty=True)
     except ParseError as problem:
-        raise invalid(_MATCH, problem.message) from None
-    except RecursionError:
-        raise invalid(_MATCH, "the selector is nested too deeply") from None
+        raise InvalidInput(where + problem.message) from None
     if all(matches_empty(matcher) for matcher in selector.matchers):
-        raise invalid(_MATCH, "match[] must contain at least one non-empty matcher")
+        raise InvalidInput(f"{where}match[] must contain at least one non-empty matcher")
 
 
 def router(state: ServerState) -> APIRouter:
@@ -62,7 +63,7 @@ def router(state: ServerState) -> APIRouter:
 
     async def answered(request: Request, wanted: Wanted, find: Callable[[], list[Any]]) -> Response:
         def work(_: object) -> Response:
-            return given(request, *wanted.cut(find()))
+            return given(request, *wanted.cut([] if wanted.nothing else find()))
 
         try:
             return await asked(state, request, work)
@@ -72,7 +73,7 @@ def router(state: ServerState) -> APIRouter:
     @routes.get("/series", summary="Label sets of series")
     @routes.post("/series", summary="Label sets of series, asked by a form")
     async def series(request: Request) -> Response:
-        wanted = Wanted(await Parameters.of(request))
+        wanted = Wanted(await Parameters.of(request), named=True)
         if wanted.selectors is None:
             raise InvalidInput("no match[] parameter provided")
 
