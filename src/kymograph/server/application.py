@@ -11,11 +11,11 @@ from kymograph._version import __version__
 from kymograph.server import faults, namespaces
 from kymograph.server.guard import Guard
 from kymograph.server.namespaces import NamespaceDoor, NamespaceHall
-from kymograph.server.routes import access, influx, metrics, pages, prometheus, query, remote, store, telemetry
+from kymograph.server.routes import access, influx, metrics, otlp, pages, prometheus, query, remote, store, telemetry
 from kymograph.server.state import ServerState
 
 # what is there over the whole store and over each namespace alike
-_STORE = (telemetry, query, store, influx, metrics, prometheus, remote)
+_STORE = (telemetry, query, store, influx, otlp, metrics, prometheus, remote)
 _ABOUT = """Telemetry of this machine: live, recorded, and in SQL.
 
 Errors are `{"error": {"code", "message", "hint"}}`. Times are ISO 8601 in UTC; NaN and infinities are null in JSON.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kymograph.model.time import to_micros
 from kymograph.store.ingest.lines import LinesReport, LineWriter
+from kymograph.store.ingest.otlp import OtlpWriter
 from kymograph.store.jobs import now_micros
 from kymograph.store.metric_verbs import MetricVerbs
 from kymograph.store.naming import Kind
 from kymograph.store.table_verbs import TableVerbs
+from kymograph.wire.otlp import Request, read_request
 
 
 class IngestVerbs(TableVerbs, MetricVerbs):
@@ -35,6 +37,23 @@ class IngestVerbs(TableVerbs, MetricVerbs):
         now = now_micros() if time is None else to_micros(time)
         writer = self._kept("lines", LineWriter)
         return writer.write(self, body, precision, now, self._describe_new)
+
+    def write_otlp(self, request: bytes, *, json: bool = False, promote: Iterable[str] = ()) -> Request:
+        """Store an OTLP metrics request as scalar samples, all that can be taken in one step.
+
+        Args:
+            request: an ExportMetricsServiceRequest, as protobuf or, with `json`, as OTLP's JSON.
+            promote: resource attributes that become labels of every series; `*` is all of them.
+
+        Returns:
+            What it held: see its `stored`, `rejected` and `reasons`.
+
+        Raises:
+            InvalidInput: not such a message. MissingDependency: the extra `otlp` is not installed.
+        """
+        found = read_request(request, json=json, promote=promote)
+        found.stored = self._kept("otlp", OtlpWriter).write(self, found, now_micros())
+        return found
 
     def _describe_new(self, names: Sequence[str], kind: Kind) -> None:
         """Give metrics that nobody has described a kind."""
