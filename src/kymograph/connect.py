@@ -51,21 +51,25 @@ def connect(
             raise InvalidInput("a namespace in memory is made with create_namespace()")
         target = _folder(target) / NAMESPACES / check_namespace(namespace)
         return Store(_engine(target, chosen), chosen, _place(target))
-    return Store(_engine(target, chosen), chosen, _place(target), _Place(target, chosen))
+    engine = _engine(target, chosen)
+    return Store(engine, chosen, _place(target), _Place(target, chosen, engine))
 
 
 class _Place:
     """Where a store's namespaces are: folders in its folder; with the engine in memory, nowhere but there."""
 
-    def __init__(self, target: str | os.PathLike[str], options: StoreOptions) -> None:
+    def __init__(self, target: str | os.PathLike[str], options: StoreOptions, engine: Engine) -> None:
         self._target = target
         self._options = options
+        self._engine = engine
 
     def open(self, name: str, bounds: Bounds) -> Store:
-        options = replace(self._options, cap=bounds["cap"], age=bounds["age"])
+        caps = [cap for cap in (bounds["cap"], self._options.cap) if cap is not None]
+        options = replace(self._options, cap=min(caps, default=None), age=bounds["age"])
         if self._target == "memory:":
             return Store(_engine("memory:", options), options)
-        return connect(self._target, namespace=name, options=options)
+        folder = _folder(self._target) / NAMESPACES / check_namespace(name)
+        return Store(_engine(folder, options, self._engine), options, str(folder))
 
     def names(self) -> list[str]:
         if self._target == "memory:":
@@ -91,7 +95,7 @@ def _options(options: StoreOptions | None, overrides: dict[str, Any]) -> StoreOp
         raise InvalidInput(f"an option has a value that is none: {problem}") from None
 
 
-def _engine(target: str | os.PathLike[str], options: StoreOptions) -> Engine:
+def _engine(target: str | os.PathLike[str], options: StoreOptions, within: Engine | None = None) -> Engine:
     if isinstance(target, str) and target.startswith("memory:"):
         from kymograph.engine.memory import MemoryEngine
 
@@ -110,7 +114,7 @@ def _engine(target: str | os.PathLike[str], options: StoreOptions) -> Engine:
         raise NotFound(f"there is no folder {path}", hint="open it for writing once, and it is created")
     from kymograph.local.engine import LocalEngine
 
-    return LocalEngine(path, options)
+    return LocalEngine(path, options, within=within if isinstance(within, LocalEngine) else None)
 
 
 def _folder(target: str | os.PathLike[str]) -> Path:

@@ -51,7 +51,14 @@ class LocalEngine:
         failure: why background work fails at present, or "".
     """
 
-    def __init__(self, path: str | Path, options: StoreOptions | None = None, files: Files | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        options: StoreOptions | None = None,
+        files: Files | None = None,
+        within: LocalEngine | None = None,
+    ) -> None:
+        """Open a folder; `within` is the engine of the store whose cap counts this one too."""
         self.path = Path(path)
         self.options = options or StoreOptions()
         self.notes: list[str] = []
@@ -78,6 +85,8 @@ class LocalEngine:
             except BaseException:
                 self._lock.release()
                 raise
+            if within is not None:
+                self._folder.join(within._folder.budgets[0])
         self._committer = Committer(self._folder)
         self.rings = LocalRings(self._readable, self._writable, self._committer)
         limit = self.options.head_bytes if self.options.cap is None else max(2**18, self.options.cap // 32)
@@ -270,8 +279,8 @@ class LocalEngine:
         )
 
     def usage(self) -> int:
-        """Bytes on disk, everything counted."""
-        return self._readable().usage()
+        """Bytes on disk, everything counted, open namespaces too."""
+        return self._readable().budgets[0].usage()
 
     def seal(self, table: str | None = None) -> int:
         """Turn hot rows into blocks now. Returns rows sealed."""
@@ -375,6 +384,7 @@ class LocalEngine:
         self._notify()
         if self._worker.is_alive():
             self._worker.join()
+        self._folder.leave()
         with self._folder.structure, self._committer.lock:
             if not self.options.read_only:
                 with contextlib.suppress(StorageError):  # a full disk keeps nobody from closing

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from kymograph.errors import Corrupt, NotFound
 from kymograph.local.block import Block, OpenFiles, encode, footer, new_path
+from kymograph.local.budget import Budget
 from kymograph.local.cache import ColumnCache
 from kymograph.local.catalog import BlockRow, Catalog
 from kymograph.local.encoding import EncodingChooser
@@ -115,6 +116,7 @@ class Folder:
         self.tables: dict[str, Table] = {}
         self.registry = LocalRegistry(catalog)
         self.rings = RingPages(catalog, self.cache)
+        self.budgets = [Budget(options.cap, self)]
         self._writing = 0
         self._counter = threading.Lock()
         self._doubtful: list[BlockRow] = []
@@ -226,8 +228,16 @@ class Folder:
 
     def room_for(self, size: int) -> bool:
         """Whether writing `size` more bytes stays under the cap."""
-        cap = self.options.cap
-        return cap is None or self.usage() + size <= cap * 95 // 100
+        return all(one.cap is None or one.usage() + size <= one.cap * 95 // 100 for one in self.budgets)
+
+    def join(self, budget: Budget) -> None:
+        """Share another folder's cap beside one's own, until `leave`."""
+        budget.add(self)
+        self.budgets = [*self.budgets, budget]
+
+    def leave(self) -> None:
+        for budget in self.budgets[1:]:
+            budget.remove(self)
 
     def _remove_doubtful(self) -> None:
         doubtful, self._doubtful = self._doubtful, []

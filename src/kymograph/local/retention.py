@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from kymograph.engine.interface import PruneReport, Victim
 from kymograph.local.block import Block
+from kymograph.local.budget import Budget
 from kymograph.local.folder import Folder, Table
 from kymograph.local.scanning import superseded, times_before
 from kymograph.local.sealing import refresh_latest, seal
@@ -18,27 +20,39 @@ HIGH, LOW = 90, 85
 
 Reason = Literal["age", "bytes", "cap"]
 Delete = Callable[[Table, int], int]
-_Choice = tuple[Table, Block, Reason]
+
+
+class _Choice(NamedTuple):
+    """One block that is to go."""
+
+    folder: Folder
+    table: Table
+    block: Block
+    reason: Reason
 
 
 def prune(folder: Folder, *, now: int, dry_run: bool, force: bool, delete: Delete) -> PruneReport:
     """Apply every bound as of `now` (µs).
 
     Blocks go whole, once all their rows are too old; with `force` the rows that are too old go from the others too.
-    `delete(table, end)` removes a table's rows before `end`.
+    `delete(table, end)` removes a table's rows before `end`. A cap that is shared may take blocks of other folders.
     """
-    with folder.structure:
+    with contextlib.ExitStack() as held:
+        for budget in folder.budgets:
+            held.enter_context(budget.lock)
+        held.enter_context(folder.structure)
         chosen = _too_old(folder, now)
         if not dry_run:
-            for table in {table.id: table for table, block, _ in chosen if _hides(table, block)}.values():
+            for table in {one.table.id: one.table for one in chosen if _hides(one.table, one.block)}.values():
                 # rows that these blocks hide would come to light again; sealing forgets them
                 seal(folder, table)
         partly = _partly_too_old(folder, now) if force else []
-        chosen += _over_table_bytes(folder, {block.row.id for _, block, _ in chosen})
-        chosen += _over_cap(folder, {block.row.id for _, block, _ in chosen}, 0)
+        chosen += _over_table_bytes(folder, {one.block for one in chosen})
+        for budget in folder.budgets:
+            chosen += _over_cap(budget, {one.block for one in chosen}, 0)
         report = _report(folder, chosen, dry_run)
         if not dry_run:
-            _drop_all(folder, chosen)
+            _drop_all(chosen)
             for name in {victim.table for victim in partly}:
                 table = folder.table(name)
                 delete(table, now - (_age(folder, table) or 0))
@@ -88,44 +102,51 @@ def _partly_too_old(folder: Folder, now: int) -> list[Victim]:
 
 
 def make_room(folder: Folder, need: int) -> None:
-    """Drop the oldest blocks when `need` more bytes would pass 90 % of the cap."""
-    cap = folder.options.cap
-    if cap is None or folder.usage() + need <= cap * HIGH // 100:
-        return
-    with folder.structure:
-        _drop_all(folder, _over_cap(folder, set(), need))
+    """Drop the oldest blocks when `need` more bytes would pass 90 % of a cap."""
+    for budget in folder.budgets:
+        if budget.cap is None or budget.usage() + need <= budget.cap * HIGH // 100:
+            continue
+        with budget.lock:
+            _drop_all(_over_cap(budget, set(), need))
 
 
 def _report(folder: Folder, chosen: Sequence[_Choice], dry_run: bool) -> PruneReport:
-    victims: dict[tuple[str, int, Reason], list[Block]] = {}
-    for table, block, reason in chosen:
-        victims.setdefault((table.schema.name, block.row.partition, reason), []).append(block)
+    victims: dict[tuple[str, int, Reason], list[_Choice]] = {}
+    for one in chosen:
+        name = one.table.schema.name
+        # a table of another namespace is told apart by its folder
+        name = name if one.folder is folder else f"{one.folder.path.name}/{name}"
+        victims.setdefault((name, one.block.row.partition, one.reason), []).append(one)
     return PruneReport(
         tuple(
             Victim(
                 table=name,
                 partition=partition,
-                start=min(b.row.min_time for b in blocks),
-                end=max(b.row.max_time for b in blocks) + 1,
-                rows=sum(_visible(folder.table(name), b) for b in blocks),
-                bytes=sum(b.row.bytes for b in blocks),
+                start=min(one.block.row.min_time for one in several),
+                end=max(one.block.row.max_time for one in several) + 1,
+                rows=sum(_visible(one.table, one.block) for one in several),
+                bytes=sum(one.block.row.bytes for one in several),
                 reason=reason,
             )
-            for (name, partition, reason), blocks in victims.items()
+            for (name, partition, reason), several in victims.items()
         ),
         dry_run,
     )
 
 
-def _drop_all(folder: Folder, chosen: Sequence[_Choice]) -> None:
-    by_table: dict[str, list[Block]] = {}
-    for table, block, _ in chosen:
-        by_table.setdefault(table.schema.name, []).append(block)
-    for name, blocks in by_table.items():
-        _drop(folder, folder.table(name), blocks)
+def _drop_all(chosen: Sequence[_Choice]) -> None:
+    by_table: dict[tuple[Folder, Table], list[Block]] = {}
+    for one in chosen:
+        by_table.setdefault((one.folder, one.table), []).append(one.block)
+    for (folder, table), blocks in by_table.items():
+        with folder.structure:
+            there = set(table.blocks)  # compaction may have been faster
+            _drop(folder, table, [block for block in blocks if block in there])
 
 
 def _drop(folder: Folder, table: Table, blocks: list[Block]) -> None:
+    if not blocks or table.dropped:
+        return
     newest = max(block.row.max_time for block in blocks)
     with table.lock:
         lost = table.newest().keys((), None, newest + 1)
@@ -138,40 +159,42 @@ def _too_old(folder: Folder, now: int) -> list[_Choice]:
     for table in folder.tables.values():
         age = _age(folder, table)
         if age is not None:
-            chosen += [(table, block, "age") for block in table.blocks if block.row.max_time < now - age]
+            old = [block for block in table.blocks if block.row.max_time < now - age]
+            chosen += [_Choice(folder, table, block, "age") for block in old]
     return chosen
 
 
-def _over_table_bytes(folder: Folder, gone: set[int]) -> list[_Choice]:
+def _over_table_bytes(folder: Folder, gone: set[Block]) -> list[_Choice]:
     chosen: list[_Choice] = []
     for table in folder.tables.values():
         limit = table.schema.retention.max_bytes
         if limit is not None:
-            left = [block for block in table.blocks if block.row.id not in gone]
-            excess = sum(block.row.bytes for block in left) - limit
-            chosen += [(table, block, "bytes") for block in _oldest(left, excess)]
+            left = [_Choice(folder, table, block, "bytes") for block in table.blocks if block not in gone]
+            chosen += _oldest(left, sum(one.block.row.bytes for one in left) - limit)
     return chosen
 
 
-def _over_cap(folder: Folder, gone: set[int], need: int) -> list[_Choice]:
-    cap = folder.options.cap
-    if cap is None:
+def _over_cap(budget: Budget, gone: set[Block], need: int) -> list[_Choice]:
+    if budget.cap is None:
         return []
-    owner = {block.row.id: table for table in folder.tables.values() for block in table.blocks}
-    blocks = [b for table in folder.tables.values() for b in table.blocks]
-    usage = folder.usage() + need - sum(block.row.bytes for block in blocks if block.row.id in gone)
-    if usage <= cap * HIGH // 100:
+    blocks = [
+        _Choice(folder, table, block, "cap")
+        for folder in budget.folders
+        for table in folder.tables.values()
+        for block in table.blocks
+    ]
+    usage = budget.usage() + need - sum(one.block.row.bytes for one in blocks if one.block in gone)
+    if usage <= budget.cap * HIGH // 100:
         return []
-    left = [block for block in blocks if block.row.id not in gone]
-    return [(owner[block.row.id], block, "cap") for block in _oldest(left, usage - cap * LOW // 100)]
+    return _oldest([one for one in blocks if one.block not in gone], usage - budget.cap * LOW // 100)
 
 
-def _oldest(blocks: Sequence[Block], excess: int) -> list[Block]:
+def _oldest(blocks: Sequence[_Choice], excess: int) -> list[_Choice]:
     """The oldest blocks, by partition and then by newest row, that together free `excess` bytes."""
     chosen = []
-    for block in sorted(blocks, key=lambda b: (b.row.partition, b.row.max_time)):
+    for one in sorted(blocks, key=lambda one: (one.block.row.partition, one.block.row.max_time)):
         if excess <= 0:
             break
-        chosen.append(block)
-        excess -= block.row.bytes
+        chosen.append(one)
+        excess -= one.block.row.bytes
     return chosen

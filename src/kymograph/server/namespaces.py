@@ -103,7 +103,7 @@ def router(state: ServerState) -> APIRouter:
         def make() -> dict[str, Any]:
             name = check_namespace(asked.name)
             made = state.slot.get().create_namespace(name, cap=asked.cap, age=asked.age)
-            return {"name": name, "cap": made.options.cap, "age_us": made.options.age}
+            return {"name": name, "cap_bytes": made.options.cap, "age_us": made.options.age}
 
         return json_answer(await state.light.run(make), 201)
 

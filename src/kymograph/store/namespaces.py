@@ -32,7 +32,7 @@ class Place(Protocol):
     """Where the namespaces of a store are; made by `kymograph.connect`, which knows the engines."""
 
     def open(self, name: str, bounds: Bounds) -> Store:
-        """The store of a namespace, made when it is not there yet (not read-only: NotFound)."""
+        """The store of a namespace, made when it is not there yet; the cap of the store it is in counts it too."""
 
     def names(self) -> list[str]:
         """The namespaces there are, sorted."""
