@@ -111,6 +111,8 @@ def _messages() -> tuple[Any, Any]:
 def _decoded(body: bytes, json: bool) -> Any:
     service, json_format = _messages()
     message = service.ExportMetricsServiceRequest()
+    if json and not body.lstrip().startswith(b"{"):  # of an empty list protobuf's reader makes an empty message
+        raise InvalidInput("the body is no OTLP metrics request: it is no JSON object")
     try:
         if json:
             json_format.Parse(body.decode(), message, ignore_unknown_fields=True)
