@@ -14,6 +14,8 @@ from threading import Lock
 from datafusion import RuntimeEnvBuilder, ScalarUDF, SessionConfig, SessionContext
 from datafusion.catalog import Schema
 
+from kymograph.sql import ring_functions
+
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _KEPT = 8
 # Scalar functions that make much out of little, before any memory pool has a say. The table functions range and
@@ -98,6 +100,7 @@ def _planning_context(passes: int) -> SessionContext:
     context = SessionContext(_config(CPUS, passes), runtime)
     for name in _REFUSED:
         context.deregister_udf(name)
+    ring_functions.add_to(context)
     return context
 
 

@@ -17,6 +17,7 @@ _NO_TABLE = re.compile(r"table '?(?:datafusion\.)?(?:public\.)?(.+?)'? not found
 _NO_TABLE_FUNCTION = re.compile(r"table function '(.+?)' not found", re.IGNORECASE)
 _PARSER = re.compile(r'ParserError\("(.*)"\)', re.DOTALL)
 _OURS = re.compile(r"__counter_(increase|rate)")
+_RAISED = re.compile(r"value: QueryError\((['\"])(.*?)\1\), traceback")
 _LONGEST = 500
 
 
@@ -29,6 +30,9 @@ def translated(problem: BaseException, limits: QueryLimits, like: Callable[[str]
         )
     if type(problem).__name__ == "PanicException":
         return QueryError(f"the query engine failed: {_first_line(text)}", hint="please report the query")
+    raised = _RAISED.search(text)  # by a function of ours
+    if raised:
+        return QueryError(raised[2][:_LONGEST])
     function = _NO_TABLE_FUNCTION.search(text)
     if function:
         return QueryError(f"there is no table function {function[1]}", hint="files cannot be read in SQL")
@@ -53,11 +57,13 @@ def _first_line(text: str) -> str:
             rest = shorter
         if rest:
             break
-    rest = _OURS.sub(r"counter_\1", rest)
+    rest = _OURS.sub(r"counter_\1", rest).replace("counter_rate_step", "counter_rate")
     return (rest[: _LONGEST - 1] + "…") if len(rest) > _LONGEST else rest or "the query failed"
 
 
 def _hint(text: str) -> str:
+    if "'ts_bucket'" in text or "'align_time'" in text or "'shift_ts'" in text:
+        return "these take whole numbers; time_bucket is for timestamps"
     if "Timestamp" in text and "Int64" in text:
         return "write times as text or TIMESTAMP '2026-01-31T12:00:00Z'"
     if "No field named" in text:
