@@ -15,7 +15,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from kymograph.local.catalog import BlockRow
 from kymograph.local.encoding import EncodingChooser, arguments
 from kymograph.local.files import storage_errors
 from kymograph.local.rows import Ints, SeriesIndex
-from kymograph.local.samples import ENCODINGS, NUMBER, PARTS, STORED, VALUE, restored, series_offsets, stored
+from kymograph.local.samples import ENCODINGS, NUMBER, STORED, VALUE, restored, series_index, series_offsets, stored
 from kymograph.model.schema import SAMPLES_SCHEMA, SERIES_ID, TableSchema
 from kymograph.model.time import TIME, isoformat, micros_of
 
@@ -291,7 +291,7 @@ class RowGroup:
     def _load(self, name: str, kind: pa.DataType) -> pa.Array:
         names = self.opened.file.schema_arrow.names
         if name == VALUE and NUMBER in names:
-            return restored(self.opened.read(self.number, PARTS), self.index.offsets)
+            return restored(partial(self.opened.read, self.number), self.index.offsets)
         if name not in names:
             return pa.nulls(self.row_count, kind)
         return _flat(self.opened.read(self.number, [name]), name)
@@ -301,6 +301,8 @@ class RowGroup:
 
     def _load_index(self) -> SeriesIndex:
         table = self.opened.read(self.number, self.labels)
+        if self.labels == (SERIES_ID,) and table.schema.types == [pa.int64()]:
+            return series_index(_flat(table, SERIES_ID))
         rows = self.row_count
         change = np.zeros(rows, np.bool_)
         change[:1] = True
@@ -316,7 +318,7 @@ def canonical(piece: pa.RecordBatch, schema: TableSchema) -> pa.RecordBatch:
     """Rows as the file has them in the columns of the table that they hold."""
     arrays = {name: piece.column(name) for name in schema.columns if name in piece.schema.names}
     if NUMBER in piece.schema.names and VALUE in arrays:
-        arrays[VALUE] = restored(piece, series_offsets(piece.column(SERIES_ID)))
+        arrays[VALUE] = restored(piece.select, series_offsets(piece.column(SERIES_ID)))
     return pa.RecordBatch.from_arrays(
         list(arrays.values()), schema=pa.schema([schema.arrow.field(name) for name in arrays])
     )

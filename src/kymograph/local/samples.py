@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pyarrow as pa
 
 from kymograph.local.encoding import DICTIONARY
-from kymograph.local.rows import Bools, Ints
+from kymograph.local.rows import Bools, Ints, SeriesIndex
 from kymograph.local.scaled import Scaled, scale, unscaled
 from kymograph.model.schema import SERIES_ID
 from kymograph.model.time import TIME, TIME_TYPE
 
 VALUE, NUMBER, ORDER, BASE, FACTOR, DIVISOR = "value", "number", "order", "base", "factor", "divisor"
-PARTS = (NUMBER, ORDER, BASE, FACTOR, DIVISOR, VALUE)
+PARTS = (NUMBER, ORDER, BASE, FACTOR, DIVISOR)
 STORED = pa.schema(
     [
         pa.field(TIME, TIME_TYPE, nullable=False),
@@ -40,11 +42,11 @@ def stored(group: pa.Table) -> list[pa.Array]:
     offsets = series_offsets(ids)
     there = values.is_valid().to_numpy(zero_copy_only=False)
     bits = values.fill_null(0.0).to_numpy()
-    found = scale(bits, there, offsets)
+    found, fits = scale(bits, there, offsets)
     sizes = np.diff(offsets)
     each = (np.repeat(one, sizes) for one in (found.order, found.base, found.factor, found.divisor))
-    value = _masked(bits, found.fits | ~there)
-    return [_flat(group.column(TIME)), ids, _masked(found.numbers, ~found.fits), *map(pa.array, each), value]
+    value = _masked(bits, fits | ~there)
+    return [_flat(group.column(TIME)), ids, _masked(found.numbers, ~fits), *map(pa.array, each), value]
 
 
 def series_offsets(ids: pa.Array) -> Ints:
@@ -54,16 +56,30 @@ def series_offsets(ids: pa.Array) -> Ints:
     return np.concatenate(([0], heads, [len(series)]))
 
 
-def restored(group: pa.Table | pa.RecordBatch, offsets: Ints) -> pa.Array:
-    """The values of the rows of one row group, given in the columns `PARTS`, null where they were null."""
-    number, order, base, factor, divisor, value = (_flat(group.column(name)) for name in PARTS)
+def series_index(ids: pa.Array) -> SeriesIndex:
+    """The series of sorted rows, by their ids, each of which is in one place."""
+    offsets = series_offsets(ids)
+    distinct = ids.take(pa.array(offsets[:-1]))
+    codes = np.arange(len(distinct), dtype=np.int32) - distinct.null_count  # null comes first, and is -1
+    return SeriesIndex({SERIES_ID: distinct.drop_null()}, {SERIES_ID: codes}, offsets)
+
+
+def restored(read: Callable[[Sequence[str]], pa.Table | pa.RecordBatch], offsets: Ints) -> pa.Array:
+    """The values of the rows of one row group, null where they were null.
+
+    Args:
+        read: gives columns of the group by name.
+        offsets: where its series begin.
+    """
+    parts = read(PARTS)
+    number, order, base, factor, divisor = (_flat(parts.column(name)) for name in PARTS)
     heads = offsets[:-1]
-    fits = number.is_valid().to_numpy(zero_copy_only=False)
-    numbers = number.fill_null(0).to_numpy()
-    each = (one.to_numpy()[heads] for one in (order, base, factor, divisor))
-    found = unscaled(Scaled(numbers, fits, *each), offsets)
+    each = [one.to_numpy()[heads] for one in (order, base, factor, divisor)]
     if not number.null_count:
-        return pa.array(found)
+        return pa.array(unscaled(Scaled(number.to_numpy(), *each), offsets))
+    found = unscaled(Scaled(number.fill_null(0).to_numpy(), *each), offsets)
+    value = _flat(read([VALUE]).column(VALUE))
+    fits = number.is_valid().to_numpy(zero_copy_only=False)
     # chosen as integers, so that no payload of a NaN is touched on the way
     bits = np.where(fits, found.view(np.int64), value.fill_null(0.0).to_numpy().view(np.int64))
     missing = ~fits & value.is_null().to_numpy(zero_copy_only=False)

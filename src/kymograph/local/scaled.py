@@ -1,8 +1,8 @@
 """Float64 values as small integers, exactly: the arithmetic behind blocks of `samples` (docs/format/block.md).
 
 Most measured values are decimals with few digits, multiples of a page or a tick, or counters. The values of a series are
-mantissas over one divisor, and mantissas are kept as what is left of them when the least one, the one before or the step
-before is taken away: small numbers, which compress well. A value that does not come back from that with the very same 64
+mantissas over one divisor, and mantissas are kept as what is left of them when the least one or the one before is taken
+away: small numbers, which compress well. A value that does not come back from that with the very same 64
 bits (NaN with its payload, an infinity, -0.0, noise of 53 bits) does not take part.
 """
 
@@ -29,15 +29,13 @@ class Scaled:
     """Values of S series as numbers.
 
     Attributes:
-        numbers: int64 of shape (rows,), none negative; meaningless where not `fits`.
-        fits: which rows come back to the bit.
-        order: int8 of shape (S,): numbers are distances from the base (0), steps (1) or changes of steps (2).
+        numbers: int64 of shape (rows,), none negative; 0 where a row does not take part.
+        order: int8 of shape (S,): numbers are distances from the base (0) or steps from one to the next (1).
         base, factor: int64 of shape (S,).
         divisor: float64 of shape (S,).
     """
 
     numbers: Ints
-    fits: Bools
     order: Orders
     base: Ints
     factor: Ints
@@ -45,18 +43,18 @@ class Scaled:
 
 
 def unscaled(found: Scaled, offsets: Ints) -> Floats:
-    """The values, float64 of shape (rows,); anything where not `fits`."""
-    low, sizes = offsets[:-1], np.diff(offsets)
-    mantissas = np.where(found.fits, found.numbers, 0)
-    moving = np.flatnonzero(found.order > 0)
-    if len(moving):
-        rows = _rows(low, sizes, moving)
-        steps = mantissas[rows]
-        mantissas[rows] = _summed((steps >> 1) ^ -(steps & 1), sizes[moving])
-    turning = np.flatnonzero(found.order > 1)
-    if len(turning):
-        rows = _rows(low, sizes, turning)
-        mantissas[rows] = _summed(mantissas[rows], sizes[turning])
+    """The values, float64 of shape (rows,); anything where a row does not take part."""
+    starts, sizes = offsets[:-1], np.diff(offsets)
+    mantissas = found.numbers >> 1
+    signs = found.numbers & 1
+    np.negative(signs, out=signs)
+    mantissas ^= signs
+    # sums over all series at once; each begins with what takes the sum of the one before away
+    totals = np.add.reduceat(mantissas, starts)
+    mantissas[starts[1:]] -= totals[:-1]
+    np.cumsum(mantissas, out=mantissas)
+    if (found.order == 0).any():
+        np.copyto(mantissas, found.numbers, where=np.repeat(found.order == 0, sizes))
     if (found.factor != 1).any():
         mantissas *= np.repeat(found.factor, sizes)
     mantissas += np.repeat(found.base, sizes)
@@ -66,8 +64,8 @@ def unscaled(found: Scaled, offsets: Ints) -> Floats:
     return values
 
 
-def scale(values: Floats, there: Bools, offsets: Ints) -> Scaled:
-    """Choose order, base, factor and divisor of each series.
+def scale(values: Floats, there: Bools, offsets: Ints) -> tuple[Scaled, Bools]:
+    """Choose order, base, factor and divisor of each series. Also returns which rows take part: come back to the bit.
 
     Args:
         values: float64 of all series, one after the other.
@@ -80,11 +78,11 @@ def scale(values: Floats, there: Bools, offsets: Ints) -> Scaled:
         _binary(values, plain, offsets, numbers, divisor, chosen)
         fits = plain & np.repeat(chosen, np.diff(offsets))
         order, base, factor = _narrow(numbers, fits, offsets)
-        found = Scaled(numbers, fits, order, base, factor, divisor)
+        found = Scaled(numbers, order, base, factor, divisor)
         wrong = fits & (unscaled(found, offsets).view(np.int64) != values.view(np.int64))
     if wrong.any():  # it cannot be, but what is written here is the only copy
         fits &= ~np.repeat(np.logical_or.reduceat(wrong, offsets[:-1]), np.diff(offsets))
-    return found
+    return found, fits
 
 
 def _rows(low: Ints, sizes: Ints, series: Ints) -> Ints | slice:
@@ -94,14 +92,6 @@ def _rows(low: Ints, sizes: Ints, series: Ints) -> Ints | slice:
     low, sizes = low[series], sizes[series]
     ends = np.cumsum(sizes)
     return np.repeat(low - (ends - sizes), sizes) + np.arange(ends[-1])
-
-
-def _summed(steps: Ints, sizes: Ints) -> Ints:
-    """Running sums within each series."""
-    running = np.cumsum(steps)
-    ends = np.cumsum(sizes)
-    running -= np.repeat(np.concatenate(([0], running[ends[:-1] - 1])), sizes)
-    return running
 
 
 def _starts(sizes: Ints) -> Ints:
@@ -169,7 +159,7 @@ def _narrow(mantissas: Ints, fits: Bools, offsets: Ints) -> tuple[Orders, Ints, 
     if not whole.all():
         _fill(mantissas, fits, low, sizes)
     base, factor = mantissas[low], np.ones(len(low), np.int64)
-    order = np.zeros(len(low), np.int8)
+    order = np.ones(len(low), np.int8)
     mantissas -= np.repeat(base, sizes)
     moving = np.flatnonzero(np.logical_or.reduceat(mantissas != 0, low))
     if not len(moving):
@@ -179,15 +169,14 @@ def _narrow(mantissas: Ints, fits: Bools, offsets: Ints) -> tuple[Orders, Ints, 
     factor[moving] = _factors(numbers, starts, sizes)
     numbers //= np.repeat(factor[moving], sizes)
     least = np.minimum.reduceat(numbers, starts)
-    steps = _steps(numbers, starts)
-    turns = _steps(steps, starts)
-    forms = [numbers - np.repeat(least, sizes), _unsigned(steps), _unsigned(turns)]
-    costs = [np.add.reduceat(np.log2(form + 1.0), starts) for form in forms]
-    # rows that do not take part have no number: they may count as a step of 0, but not as a change of steps
-    costs[2][~whole[moving]] = np.inf
-    order[moving] = np.argmin(costs, axis=0)
+    steps = np.diff(numbers, prepend=0)
+    steps[starts] = 0
+    forms = [numbers - np.repeat(least, sizes), (steps << 1) ^ (steps >> 63)]  # 0, -1, 1, -2 … as 0, 1, 2, 3 …
+    costs = [np.add.reduceat(np.log2(np.abs(one) + 1.0), starts) for one in (numbers, steps)]
+    order[moving] = costs[1] <= costs[0]
     base[moving] += np.where(order[moving] == 0, factor[moving] * least, 0)
-    mantissas[rows] = np.choose(np.repeat(order[moving], sizes), forms)
+    mantissas[rows] = np.where(np.repeat(order[moving] == 1, sizes), forms[1], forms[0])
+    mantissas[~fits] = 0
     return order, base, factor
 
 
@@ -208,14 +197,3 @@ def _factors(numbers: Ints, starts: Ints, sizes: Ints) -> Ints:
     if len(likely):
         found[likely] = np.gcd.reduceat(numbers[_rows(starts, sizes, likely)], _starts(sizes[likely]))
     return found
-
-
-def _steps(numbers: Ints, starts: Ints) -> Ints:
-    found = np.diff(numbers, prepend=0)
-    found[starts] = 0
-    return found
-
-
-def _unsigned(steps: Ints) -> Ints:
-    """0, -1, 1, -2, … as 0, 1, 2, 3, …"""
-    return (steps << 1) ^ (steps >> 63)
