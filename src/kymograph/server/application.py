@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from kymograph._version import __version__
 from kymograph.server import faults, namespaces
+from kymograph.server.direct import Direct
 from kymograph.server.guard import Guard
 from kymograph.server.namespaces import NamespaceDoor, NamespaceHall
 from kymograph.server.routes import access, influx, metrics, otlp, pages, prometheus, query, remote, store, telemetry
@@ -45,4 +46,5 @@ def _application(state: ServerState, faces: Iterable[Any]) -> FastAPI:
     faults.install(app)
     for face in faces:
         app.include_router(face.router(state))
+    app.add_middleware(Direct, handlers={remote.WRITE: remote.writer(state)})
     return app

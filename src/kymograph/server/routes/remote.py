@@ -2,96 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
 from fastapi import APIRouter, Request, Response
 
 from kymograph.errors import KymographError
-from kymograph.server.faults import Refusal, of_error
+from kymograph.server.direct import Answered, Handler
+from kymograph.server.faults import Refusal
+from kymograph.server.gather import Gather
 from kymograph.server.state import ServerState
 from kymograph.store.remote.taking import Taken
 from kymograph.wire import snappy
 from kymograph.wire.remote import V1, V2
-from kymograph.wire.remote_layout import PAD
 
-_MEDIA = "application/x-protobuf"
+WRITE = "/api/v1/write"
+_MEDIA = b"application/x-protobuf"
+# unpacked bytes that are stored together
+_GROUP = 16 * 2**20
+_NAMES = [b"x-prometheus-remote-write-%s-written" % kind for kind in (b"samples", b"histograms", b"exemplars")]
+
+
+class _Body(NamedTuple):
+    """A message as it came, its version, and its unpacked size."""
+
+    data: bytes
+    version: str
+    size: int
+
+
+def writer(state: ServerState) -> Handler:
+    """What answers a POST to `WRITE`."""
+    most = state.limits.write_bytes
+
+    def store(bodies: Sequence[_Body]) -> list[Taken | KymographError]:
+        taken = state.slot.get().take_remote_writes([(body.data, body.version) for body in bodies])
+        state.slot.count(sum(one.samples for one in taken if isinstance(one, Taken)))
+        return taken
+
+    gather: Gather[_Body, Taken] = Gather(state.writes, store, lambda body: body.size, _GROUP)
+
+    async def write(headers: Mapping[bytes, bytes], body: bytes) -> Answered:
+        taken = await gather.run(_Body(body, _version(headers), _size(body, most)))
+        return 204, [(name, b"%d" % count) for name, count in zip(_NAMES, (taken.samples, 0, 0), strict=True)]
+
+    return write
 
 
 def router(state: ServerState) -> APIRouter:
     routes = APIRouter(prefix="/api/v1", tags=["prometheus"])
+    write_body = writer(state)
 
     @routes.post("/write", summary="Samples by remote write 1.0 or 2.0", status_code=204)
     async def write(request: Request) -> Response:
-        version = _version(request)
-        try:
-            taken = await state.writes.run(_take, state, await request.body(), version)
-        except KymographError as error:
-            answer = of_error(error)
-            answer.headers.update(_counts(Taken(0)))
-            return answer
-        return Response(status_code=204, headers=_counts(taken))
+        status, headers = await write_body(dict(request.headers.raw), await request.body())
+        return Response(status_code=status, headers={name.decode(): value.decode() for name, value in headers})
 
     @routes.post("/read", summary="Samples by remote read")
     async def read(request: Request) -> Response:
-        _check(request)
+        _check(dict(request.headers.raw))
         body = await request.body()
+        _size(body, state.limits.body_bytes)
         found = await state.heavy.run(_read, state, body)
-        headers = {"Content-Encoding": "snappy"}
-        return Response(found, headers=headers, media_type=_MEDIA)
+        return Response(found, headers={"Content-Encoding": "snappy"}, media_type=_MEDIA.decode())
 
     return routes
 
 
-def _take(state: ServerState, body: bytes, version: str) -> Taken:
-    message = _unpacked(body, state.limits.write_bytes, PAD)
-    taken = state.slot.get().take_remote_write(message, version, padded=True)
-    state.slot.count(taken.samples)
-    return taken
-
-
 def _read(state: ServerState, body: bytes) -> bytes:
-    request = _unpacked(body, state.limits.body_bytes)
     limits = state.limits.of_promql(None, lambda: False)
-    return snappy.pack(state.slot.get().remote_read(request, limits))
+    return snappy.pack(state.slot.get().remote_read(snappy.unpack(body), limits))
 
 
-def _unpacked(body: bytes, most: int, pad: int = 0) -> bytes:
+def _size(body: bytes, most: int) -> int:
+    """Bytes of the unpacked body, which are at most `most`."""
     size = snappy.size(body)
     if size > most:
         raise Refusal(413, "body_too_large", f"the body is {size} bytes when unpacked, the limit is {most}")
-    return snappy.unpack(body, pad)
+    return size
 
 
-def _counts(taken: Taken) -> dict[str, str]:
-    """What of a message was written; senders of version 2 need it."""
-    name = "X-Prometheus-Remote-Write-{}-Written"
-    return {
-        name.format("Samples"): str(taken.samples),
-        name.format("Histograms"): "0",
-        name.format("Exemplars"): "0",
-    }
-
-
-def _version(request: Request) -> str:
+def _version(headers: Mapping[bytes, bytes]) -> str:
     """Which message the headers announce. Raises Refusal 415 where it is none that is known."""
-    parameters = _check(request)
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "proto":
-            found = value.strip().strip('"')
+    for parameter in _check(headers):
+        name, _, value = parameter.partition(b"=")
+        if name.strip().lower() == b"proto":
+            found = value.strip().strip(b'"').decode("latin-1")
             if found not in (V1, V2):
                 raise Refusal(415, "unsupported_media_type", f"the message {found[:80]!r} is not known", f"{V1}, {V2}")
             return found
     return V1
 
 
-def _check(request: Request) -> list[str]:
+def _check(headers: Mapping[bytes, bytes]) -> list[bytes]:
     """The parameters of the content type, once that and the encoding are protobuf and snappy.
 
     Either may be left out: the first senders did.
     """
-    media, *parameters = request.headers.get("content-type", _MEDIA).split(";")
+    media, *parameters = headers.get(b"content-type", _MEDIA).split(b";")
     if media.strip().lower() != _MEDIA:
-        raise Refusal(415, "unsupported_media_type", f"the Content-Type {media[:80]!r} is not known", _MEDIA)
-    coding = request.headers.get("content-encoding", "snappy").strip().lower()
-    if coding != "snappy":
-        raise Refusal(415, "unsupported_encoding", f"the Content-Encoding {coding[:40]!r} is not known", "snappy")
+        said = media[:80].decode("latin-1")
+        raise Refusal(415, "unsupported_media_type", f"the Content-Type {said!r} is not known", _MEDIA.decode())
+    coding = headers.get(b"content-encoding", b"snappy").strip().lower()
+    if coding != b"snappy":
+        said = coding[:40].decode("latin-1")
+        raise Refusal(415, "unsupported_encoding", f"the Content-Encoding {said!r} is not known", "snappy")
     return parameters

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from kymograph.errors import InvalidInput
+from kymograph.errors import InvalidInput, KymographError
 from kymograph.store.naming import check_name, check_text
+from kymograph.wire import snappy
 from kymograph.wire.remote import V1, Decoder, Written
+from kymograph.wire.remote_layout import PAD
 from kymograph.wire.remote_metadata import About
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -48,6 +51,15 @@ class _Memory:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A message that is ready to be stored: `ids` of its samples' series, and metadata that is new."""
+
+    written: Written
+    fresh: dict[str, dict[str, str | None]]
+    ids: Ints
+
+
 class Taker:
     """Keeps what was learned from earlier messages to one store. Safe for many threads."""
 
@@ -57,6 +69,23 @@ class Taker:
 
     def take(self, target: Target, message: bytes, version: str = V1) -> Taken:
         """All samples of a message in one step, or none; see `Store.take_remote_write`."""
+        (answer,) = self._store(target, [self._prepared(target, message, version)])
+        if isinstance(answer, KymographError):
+            raise answer
+        return answer
+
+    def take_packed(self, target: Target, bodies: Sequence[tuple[bytes, str]]) -> list[Taken | KymographError]:
+        """Several messages, each compressed, with its version; see `Store.take_remote_writes`."""
+        parts: list[_Part | KymographError] = []
+        for body, version in bodies:
+            try:
+                parts.append(self._prepared(target, snappy.unpack(body, PAD), version))
+            except KymographError as problem:
+                parts.append(problem)
+        return self._store(target, parts)
+
+    def _prepared(self, target: Target, message: bytes, version: str) -> _Part:
+        """Everything that can be wrong with a message comes out here, before anything of it is stored."""
         memory = self._memory
         written = memory.decoder.read(message, version)
         if written.histograms:
@@ -64,16 +93,31 @@ class Taker:
                 f"the message has {written.histograms} native histograms, which cannot be stored; nothing was taken",
                 hint="send them as classic histograms, and leave send_native_histograms off",
             )
-        fresh = self._fresh(written.about)
-        ids = _ids(target, memory, written)
-        if len(ids):
-            target.append_samples(ids, written.times, written.values)
-        if fresh:
-            target.describe_many(fresh)
-            self._told.update(written.about)
+        part = _Part(written, self._fresh(written.about), _ids(target, memory, written))
         if memory.decoder.nbytes > _MEMORY:
             self._memory = _Memory()
-        return Taken(len(ids), written.exemplars)
+        return part
+
+    def _store(self, target: Target, parts: Sequence[_Part | KymographError]) -> list[Taken | KymographError]:
+        """In one step where that goes. What the store refuses to the whole may be the fault of one of them."""
+        good = [part for part in parts if isinstance(part, _Part) and len(part.ids)]
+        problem = _appended(target, good)
+        answers: list[Taken | KymographError] = []
+        for part in parts:
+            if isinstance(part, KymographError):
+                answers.append(part)
+                continue
+            failed = problem
+            if failed is not None and len(good) > 1 and failed.status < 500:
+                failed = _appended(target, [part])
+            try:
+                if failed is None and part.fresh:
+                    target.describe_many(part.fresh)
+                    self._told.update(part.written.about)
+            except KymographError as other:
+                failed = other
+            answers.append(failed or Taken(len(part.ids), part.written.exemplars))
+        return answers
 
     def _fresh(self, about: dict[str, About]) -> dict[str, dict[str, str | None]]:
         """What was not told before, checked, in the form of `Store.describe_many`."""
@@ -88,6 +132,24 @@ class Taker:
             kind = said.kind if said.kind != "untyped" else None
             found[name] = {"kind": kind, "unit": said.unit or None, "help": said.help or None}
         return found
+
+
+def _appended(target: Target, parts: Sequence[_Part]) -> KymographError | None:
+    """Store the samples of all parts, or tell why not."""
+    if not parts:
+        return None
+    try:
+        if len(parts) == 1:
+            target.append_samples(parts[0].ids, parts[0].written.times, parts[0].written.values)
+        else:
+            target.append_samples(
+                np.concatenate([part.ids for part in parts]),
+                np.concatenate([part.written.times for part in parts]),
+                np.concatenate([part.written.values for part in parts]),
+            )
+    except KymographError as problem:
+        return problem
+    return None
 
 
 def _ids(target: Target, memory: _Memory, written: Written) -> Ints:
