@@ -206,3 +206,15 @@ def test_metadata_of_exports_is_the_table(kymo: Kymo, folder: Path) -> None:
     table = pq.read_table(io.BytesIO(kymo("export", folder, "gpu", "--format", "parquet").out))
     assert table.schema.field("time").type == pa.timestamp("us", "UTC")
     assert b'"labels": ["host"]' in table.schema.metadata[b"kymograph"]
+
+
+def test_namespaces(kymo: Kymo, folder: Path) -> None:
+    assert kymo("namespace", "list", folder).text == ""
+    run = kymo("namespace", "create", folder, "solar", "--cap", "50MB")
+    inner = Path(run.text.strip())
+    assert (run.code, inner) == (0, folder / "namespaces" / "solar")
+    assert kymo("namespace", "list", folder).text == "solar\n"
+    assert kymo("sql", inner, "SELECT count(*) AS n FROM metrics", "--format", "csv").text == "n\n0\n"
+    assert kymo("namespace", "create", folder, "../x").code == 1
+    assert kymo("namespace", "create", folder, "solar").code == 1
+    assert kymo("namespace", "create", folder).code == 2

@@ -13,6 +13,7 @@ import click
 
 from kymograph._version import __version__
 from kymograph.cli.maintain import check, compact, info, prune
+from kymograph.cli.namespace import namespace
 from kymograph.cli.query import sql
 from kymograph.cli.serve import serve
 from kymograph.cli.tail import tail
@@ -33,7 +34,7 @@ def kymo() -> None:
     """
 
 
-for _verb in (serve, sql, import_, export_, info, check, compact, prune, tail, token):
+for _verb in (serve, sql, import_, export_, info, check, compact, prune, tail, token, namespace):
     kymo.add_command(_verb)
 
 
