@@ -19,7 +19,7 @@ from kymograph.errors import InvalidInput
 from kymograph.model.time import MAX_TIME
 from kymograph.wire.influx_line import Line, Type, Unterminated, read_line
 from kymograph.wire.influx_prefix import Prefixes
-from kymograph.wire.influx_values import integers, kinds_of, pieces, typed
+from kymograph.wire.influx_values import count_of, integers, kinds_of, pieces, typed
 
 # (µs per unit, units per µs); exactly one of them is 1
 PRECISIONS = {
@@ -101,9 +101,14 @@ class _Body:
         self._unit = unit
         self._now = now
         self._parsed = Parsed()
-        ends = np.flatnonzero(self._data == _NEWLINE)
+        # one pass finds line ends, spaces and everything odd below them
+        places = np.flatnonzero(self._data <= _SPACE)
+        kinds = self._data[places]
+        ends = places[kinds == _NEWLINE]
         if len(body) and body[-1] != _NEWLINE:
             ends = np.append(ends, len(body))
+        self._spaces: Ints = places[kinds == _SPACE]
+        self._odd: Ints = places[(kinds != _NEWLINE) & (kinds != _SPACE)]
         self._starts: Ints = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
         self._ends: Ints = ends
         # lines that are read one by one: their places, from 0
@@ -124,7 +129,7 @@ class _Body:
         The second space of a line without a time is where it ends.
         """
         data, starts, ends = self._data, self._starts, self._ends
-        spaces = np.flatnonzero(data == _SPACE)
+        spaces = self._spaces
         count = len(ends)
         if len(spaces) == 2 * count and bool(
             ((spaces[::2] > starts) & (spaces[1::2] > spaces[::2] + 1) & (spaces[1::2] < ends - 1)).all()
@@ -138,11 +143,14 @@ class _Body:
             last = np.where(found == 2, spaces[before + 1], ends)
             plain = ((found == 1) | (found == 2)) & (middle > starts) & (last > middle + 1)
             plain &= (found == 1) | (last < ends - 1)
-        special = _special(data)
-        if len(special):
+        for special in (self._odd, self._places(b'"'), self._places(b"\\")):
             plain[np.searchsorted(ends, special)] = False
         plain[data[np.minimum(starts, len(data) - 1)] == _HASH] = False
         return plain, middle, last
+
+    def _places(self, character: bytes) -> Ints:
+        """Where a character is that is mostly nowhere."""
+        return np.flatnonzero(self._data == character[0]) if character in self._body else np.empty(0, np.int64)
 
     def _plain_lines(self, rows: Ints, middle: Ints, last: Ints) -> None:
         if not len(rows):
@@ -263,18 +271,12 @@ class _Several:
             yield Points(np.array(lines, np.int64), np.array(series, np.int64), np.array(times, np.int64), fields)
 
 
-def _special(data: Bytes) -> Ints:
-    """Places of characters that make a line one to be read with care."""
-    odd = np.flatnonzero((data < _SPACE) & (data != _NEWLINE))
-    return np.concatenate([odd, np.flatnonzero(data == _QUOTE), np.flatnonzero(data == _BACKSLASH)])
-
-
 def _shapes(fields: pa.Array) -> Iterator[tuple[Ints, dict[str, pa.Array], Bools]]:
     """Rows with equal field names and types: their places, their columns, and which of them are good.
 
     Without columns, the rows are to be read one by one.
     """
-    commas = pc.count_substring(fields, ",").to_numpy()
+    commas = count_of(fields, ",")
     left = np.arange(len(fields))
     for _ in range(_SHAPES):
         if not len(left):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from kymograph.wire.influx_line import Tags, read_prefix
 # beyond so many a fresh `Prefixes` is due: a writer that never repeats itself must not fill the memory
 MOST = 1_000_000
 # columns of prefixes that came before, since a writer mostly sends the same series in the same order
-_COLUMNS = 16
-_COLUMN_BYTES = 16 * 2**20
+_COLUMNS = 8
+_COLUMN_BYTES = 4 * 2**20
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -34,7 +33,8 @@ class Prefixes:
         self._numbers: dict[str, int] = {}
         self._codes: dict[bytes, int] = {}
         self._identities: dict[tuple[int, Tags], int] = {}
-        self._columns: OrderedDict[tuple[bytes, bytes], Ints] = OrderedDict()
+        # replaced, never changed, so that it is read without the lock
+        self._columns: tuple[tuple[pa.Array, Ints], ...] = ()
         self._of = np.empty(1024, np.int64)
         self._lock = threading.Lock()
 
@@ -53,24 +53,15 @@ class Prefixes:
 
     def codes(self, column: pa.Array) -> Ints:
         """The code of each of many prefixes (texts that need not be UTF-8), -1 for those that cannot be read."""
-        _, offsets, data = column.buffers()
-        places = np.frombuffer(offsets, np.int32)[: len(column) + 1]
-        key = (places.tobytes(), bytes(data[: int(places[-1])]))
-        with self._lock:
-            known = self._columns.get(key)
-            if known is not None:
-                self._columns.move_to_end(key)
-                return known
+        for known, codes in self._columns:
+            if known.equals(column):
+                return codes
         encoded = column.view(pa.binary()).dictionary_encode()
         distinct = np.array([self._code_or_none(prefix) for prefix in encoded.dictionary.to_pylist()], np.int64)
-        codes: Ints = distinct[encoded.indices.to_numpy()]
-        with self._lock:
-            self._columns[key] = codes
-            while len(self._columns) > _COLUMNS or (
-                len(self._columns) > 1 and sum(map(_size, self._columns)) > _COLUMN_BYTES
-            ):
-                self._columns.popitem(last=False)
-        return codes
+        found: Ints = distinct[encoded.indices.to_numpy()]
+        if column.nbytes <= _COLUMN_BYTES:
+            self._columns = ((column, found), *self._columns[: _COLUMNS - 1])
+        return found
 
     def _code_or_none(self, prefix: bytes) -> int:
         try:
@@ -95,7 +86,3 @@ class Prefixes:
                 self._of[code] = number
             self._codes[prefix] = code
             return code
-
-
-def _size(key: tuple[bytes, bytes]) -> int:
-    return len(key[0]) + len(key[1])

@@ -59,6 +59,19 @@ def typed(columns: dict[str, pa.Array], kinds: Any) -> tuple[dict[str, pa.Array]
     return values, good
 
 
+def _bytes_of(texts: pa.Array) -> Any:
+    """All characters of the texts, as uint8."""
+    ends = np.frombuffer(texts.buffers()[1], np.int32)[: len(texts) + 1]
+    return np.frombuffer(texts.buffers()[2], np.uint8)[ends[0] : ends[-1]]
+
+
+def count_of(texts: pa.Array, character: str) -> Any:
+    """How often a character is in each text."""
+    if not (_bytes_of(texts) == ord(character)).any():
+        return np.zeros(len(texts), np.int32)
+    return pc.count_substring(texts, character).to_numpy()
+
+
 def _cut(texts: pa.Array) -> pa.Array:
     """Without the last character."""
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[: len(texts) + 1]
@@ -78,8 +91,8 @@ def _floats(texts: pa.Array) -> tuple[pa.Array, Bools]:
 
 def integers(texts: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
     fit = np.ones(len(texts), np.bool_)
-    # Arrow would take 0x10 for sixteen
-    if pc.any(pc.match_substring(texts, "x", ignore_case=True), min_count=0).as_py():
+    # Arrow would take 0x10 for sixteen; between and behind the texts there is nothing
+    if len(texts) and bool((_bytes_of(texts) > ord("9")).any()):
         fit = pc.match_substring_regex(texts, _INTEGER_TEXT).to_numpy(zero_copy_only=False)
         texts = pc.if_else(pa.array(fit), texts, "0")
     try:

@@ -120,23 +120,22 @@ class _Work:
         prefixes, tables = self._known.prefixes, self._store.tables()
         lone = [_is_scalar(each) for each in points]
         numbers = [prefixes.measurement_of(each.series) for each in points]
-        met = np.unique(np.concatenate(numbers)).tolist() if points else []
+        met = _distinct(np.concatenate(numbers)) if points else []
         names = {number: table_name(prefixes.measurements[number]) for number in met}
         wide = {number for number, name in names.items() if name in tables and name not in RESERVED}
-        wide.update(
-            n for is_lone, each in zip(lone, numbers, strict=True) if not is_lone for n in np.unique(each).tolist()
-        )
+        wide.update(n for is_lone, each in zip(lone, numbers, strict=True) if not is_lone for n in _distinct(each))
         scalar: list[Points] = []
         rows: dict[str, list[Part]] = {}
         for each, of, is_lone in zip(points, numbers, lone, strict=True):
-            distinct = np.unique(of).tolist()
+            distinct = _distinct(of)
+            alone = len(distinct) == 1
             if is_lone:
                 as_rows = np.isin(of, [number for number in distinct if number in wide])
                 if not as_rows.all():
                     scalar.append(_picked(each, None if not as_rows.any() else ~as_rows))
                 distinct = [number for number in distinct if number in wide]
             for number in distinct:
-                part = _picked(each, None if len(np.unique(of)) == 1 else of == number)
+                part = _picked(each, None if alone else of == number)
                 rows.setdefault(names[number], []).append(Part(part.lines, part.series, part.times, part.fields))
         return scalar, rows
 
@@ -212,6 +211,12 @@ class _Work:
 
     def _reject(self, lines: Ints, message: str) -> None:
         self.faults += [Fault(line, message) for line in lines.tolist()]
+
+
+def _distinct(numbers: Ints) -> list[int]:
+    """The different ones of numbers that count from 0."""
+    found: list[int] = np.flatnonzero(np.bincount(numbers)).tolist()
+    return found
 
 
 def _is_scalar(points: Points) -> bool:
