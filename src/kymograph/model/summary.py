@@ -198,6 +198,33 @@ def combined(parts: Summaries) -> Summaries:
     return Summaries(parts.series[runs.starts], parts.bucket[runs.starts], _ordered(columns))
 
 
+def blended(parts: Summaries) -> Summaries:
+    """One summary per series and bucket from pieces that may lie between each other: late samples and what they join.
+
+    As `combined`, but of one series: where the pieces overlap, its increase and integrals are those of the largest piece,
+    carried on to the new first and last sample, which is exact for a counter and an estimate for integrals.
+    """
+    if not len(parts):
+        return parts
+    runs = _Runs(parts.series, parts.bucket)
+    follows = np.ones(len(parts), np.bool_)
+    follows[1:] = ~runs.inner[1:] | (parts["first_time"][1:] > parts["last_time"][:-1])
+    apart = np.logical_and.reduceat(follows, runs.starts)
+    found, mixed = joined(parts), combined(parts)
+    largest = np.lexsort((parts["count"], parts.bucket, parts.series))[runs.ends]
+    base = parts.taken(largest)
+    columns = dict(mixed.columns)
+    with np.errstate(all="ignore"):
+        columns["increase"] = (mixed["last"] - mixed["first"]) + lost_inside(base)
+        for sign, keep in (("positive", np.maximum), ("negative", np.minimum)):
+            name = f"integral_{sign}"
+            before = (base["first_time"] - mixed["first_time"]) / 1e6
+            after = (mixed["last_time"] - base["last_time"]) / 1e6
+            columns[name] = base[name] + area(keep(mixed["first"], 0.0), before) + area(keep(base["last"], 0.0), after)
+    columns = {name: np.where(apart, found[name], columns[name]) for name in STATISTICS}
+    return Summaries(mixed.series, mixed.bucket, columns)
+
+
 def means(columns: Columns | Summaries) -> Floats:
     """Mean of each summary, never outside of its extremes, so that equal values have exactly their mean."""
     mean = columns["sum"] / columns["count"]

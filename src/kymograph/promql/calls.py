@@ -16,6 +16,7 @@ from kymograph.promql.functions import WINDOWED
 from kymograph.promql.instant import CALENDAR, ELEMENTWISE, calendar, rounded
 from kymograph.promql.labels import Bools, Labels, name_of, quoted, sort_key
 from kymograph.promql.overtime import OVER_TIME, quantiles, rollup_names, rollup_part
+from kymograph.promql.pieces import PIECEWISE, PieceWindows
 from kymograph.promql.ranges import over_range
 from kymograph.promql.result import number
 from kymograph.promql.source import Floats
@@ -83,10 +84,11 @@ def _scalar(evaluator: Evaluator, node: ast.Call) -> Floats:
 def _windowed(evaluator: Evaluator, node: ast.Call) -> Frame:
     name = node.function
     place = next(i for i, one in enumerate(node.arguments) if kind_of(one) in ("matrix", "vector"))
-    windows = evaluator.windows(node.arguments[place])
+    windows = evaluator.windows(node.arguments[place], name)
     evaluator.meter.room(len(windows.labels) * windows.grid.count)
     if name == "absent_over_time":
-        some: Bools = np.asarray((windows.count > 0).any(axis=0))
+        there = windows.present if isinstance(windows, PieceWindows) else windows.count > 0
+        some: Bools = np.asarray(there.any(axis=0))
         labels = labelling.absent_labels(node.arguments[place])
         return Frame([labels], np.ones((1, len(some))), ~some[None, :]).pruned()
     if not windows.labels:
@@ -102,7 +104,9 @@ def _windowed(evaluator: Evaluator, node: ast.Call) -> Frame:
         frame = _blocks(evaluator, windows, lambda block: quantiles(block, scalars[0]))
         evaluator.warn_quantile(scalars[0][frame.present.any(axis=0)], node.arguments[0])
     else:
-        function = _RATES.get(name) or OVER_TIME[name]
+        function: Callable[..., rates.Answer] = _RATES.get(name) or OVER_TIME[name]
+        if isinstance(windows, PieceWindows):
+            function = PIECEWISE[name]
         frame = _blocks(evaluator, windows, lambda block: function(block, *scalars))
     if name in ("rate", "increase"):
         _doubt_counters(evaluator, node, frame)

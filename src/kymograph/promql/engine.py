@@ -82,7 +82,12 @@ class _Query:
 
     def instant(self, time: int) -> PromResult:
         value = self._evaluate(Grid(time, 0, 1), time, LOOKBACK)
-        common = {"warnings": self._notes.warnings, "infos": self._notes.infos, "samples": self._meter.samples}
+        common = {
+            "warnings": self._notes.warnings,
+            "infos": self._notes.infos,
+            "samples": self._meter.samples,
+            "tiers": self._notes.tiers,
+        }
         if isinstance(value, str):
             return PromResult("string", text=value, times=np.array([time]), **common)  # type: ignore[arg-type]
         if isinstance(value, SeriesSet):
@@ -140,4 +145,5 @@ class _Query:
             warnings=self._notes.warnings,
             infos=self._notes.infos,
             samples=self._meter.samples,
+            tiers=self._notes.tiers,
         )

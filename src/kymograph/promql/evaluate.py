@@ -14,8 +14,10 @@ from kymograph.promql.frame import Frame, Grid, Notes, empty
 from kymograph.promql.labels import is_label_name, quoted
 from kymograph.promql.lexer import place
 from kymograph.promql.limits import Meter
+from kymograph.promql.pieces import PIECEWISE, Pieces, PieceWindows, newest_of, points_of
 from kymograph.promql.result import general
 from kymograph.promql.source import Floats, SeriesSet, Source
+from kymograph.promql.tiers import RAW, Cuts
 from kymograph.promql.windows import Windows, positions
 
 Value = Frame | Floats | str
@@ -121,14 +123,27 @@ class Evaluator:
         at = self.bounds[when.at == "end"] if isinstance(when.at, str) else when.at
         return Grid(at - when.offset, 0, self.grid.count)
 
-    def _series(self, node: ast.Selector, start: int, end: int) -> SeriesSet:
-        return self._source.load(self._source.select(node.matchers), start, end, self.meter)
+    def _read(self, node: ast.Selector, start: int, end: int, cuts: Cuts | None) -> SeriesSet | Pieces:
+        """Samples in (start, end]; pieces where some of them are only there as summaries, or need not be read."""
+        selection, tiers = self._source.select(node.matchers), self._source.tiers
+        pieces = None if tiers is None else tiers.pieces(self._source, selection, start, end, cuts, self.meter)
+        self.notes.read_from((RAW,) if pieces is None else pieces.tiers)
+        return self._source.load(selection, start, end, self.meter) if pieces is None else pieces
+
+    def _warn_of_summaries(self, node: Node) -> None:
+        self.notes.warn("some samples are only there as summaries, so the result is approximate", self.where(node))
 
     def instants(self, node: ast.Selector) -> tuple[Frame, Floats]:
         """The newest sample of each series within the look-back, and its time in seconds [S, T]."""
         grid = self._moved(node.when)
-        series = self._series(node, grid.start - self.lookback, grid.end)
+        series = self._read(node, grid.start - self.lookback, grid.end, None)
         self.meter.room(len(series.labels) * grid.count)
+        if isinstance(series, Pieces):
+            frame, seconds, cut = newest_of(series, grid, self.lookback)
+            if cut.any():
+                self._warn_of_summaries(node)
+            used = frame.present.any(axis=1)
+            return frame.rows(np.flatnonzero(used)), seconds[used]
         if not len(series.times):
             return empty(grid.count), np.zeros((0, grid.count))
         newest = positions(series, grid) - 1
@@ -142,20 +157,39 @@ class Evaluator:
         used = present.any(axis=1)
         return (frame, times / 1e6) if used.all() else (frame.rows(np.flatnonzero(used)), times[used] / 1e6)
 
-    def windows(self, node: Node) -> Windows:
-        """The range vector of a selector or subquery; where there is neither, of the implicit window."""
+    def windows(self, node: Node, function: str = "") -> Windows:
+        """The range vector of a selector or subquery; where there is neither, of the implicit window.
+
+        Args:
+            function: what it is for. Of those in `PIECEWISE` the windows may be `PieceWindows`.
+        """
         node = ast.bare(node)
         if isinstance(node, ast.Selector):
             width = self.implicit if node.window is None else node.window
             grid = self._moved(node.when)
-            series = self._series(node, grid.start - width, grid.end)
-            return Windows(series.without(series.stale), grid, width, self.grid.times)
+            return self._windows_of(node, grid, width, function)
         if not isinstance(node, ast.Subquery):
             node = ast.Subquery(node.position, node, self.implicit, self.grid.step or None)
         grid = self._moved(node.when)
         series = self._subquery(node, grid)
         self.meter.room(len(series.labels) * grid.count)
         return Windows(series, grid, node.window, self.grid.times)
+
+    def _windows_of(self, node: ast.Selector, grid: Grid, width: int, function: str) -> Windows:
+        piecewise = function in PIECEWISE
+        cuts = Cuts(np.concatenate([grid.times - width, grid.times])) if piecewise else None
+        found = self._read(node, grid.start - width, grid.end, cuts)
+        if not isinstance(found, Pieces):
+            return Windows(found.without(found.stale), grid, width, self.grid.times)
+        pieces = found.live()
+        if piecewise:
+            windows = PieceWindows.over(pieces, grid, width, self.grid.times)
+            if windows.cut.any():
+                self._warn_of_summaries(node)
+            return windows
+        if not pieces.whole.all():
+            self._warn_of_summaries(node)
+        return Windows(points_of(pieces, function), grid, width, self.grid.times)
 
     def _subquery(self, node: ast.Subquery, grid: Grid) -> SeriesSet:
         step = node.step or _SUBQUERY_STEP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,10 +96,14 @@ def settled(labels: list[Labels], values: Floats, present: Bools) -> Frame:
 
 @dataclass
 class Notes:
-    """Annotations of one query, each once, in order of appearance."""
+    """Annotations of one query, each once, in order of appearance; and what its samples were read from."""
 
     _warnings: dict[str, None] = field(default_factory=dict)
     _infos: dict[str, None] = field(default_factory=dict)
+    _tiers: dict[str, None] = field(default_factory=dict)
+
+    def read_from(self, tiers: Iterable[str]) -> None:
+        self._tiers.update(dict.fromkeys(tiers))
 
     def warn(self, message: str, where: str) -> None:
         self._warnings.setdefault(f"PromQL warning: {message} ({where})")
@@ -113,3 +118,7 @@ class Notes:
     @property
     def infos(self) -> list[str]:
         return list(self._infos)
+
+    @property
+    def tiers(self) -> list[str]:
+        return list(self._tiers)

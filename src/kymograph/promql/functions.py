@@ -33,7 +33,8 @@ _SIGNATURES = {
     "stdvar_over_time sum_over_time ts_of_first_over_time ts_of_last_over_time ts_of_max_over_time "
     "ts_of_min_over_time "
     "median_over_time increase_pure tmax_over_time tmin_over_time tfirst_over_time tlast_over_time lag lifetime "
-    "sum2_over_time integrate range_over_time geomean_over_time mode_over_time distinct_over_time "
+    "sum2_over_time integrate integrate_positive integrate_negative sum_positive_over_time sum_negative_over_time "
+    "range_over_time geomean_over_time mode_over_time distinct_over_time "
     "scrape_interval ideriv deriv_fast rate_over_sum zscore_over_time ascent_over_time descent_over_time "
     "increases_over_time decreases_over_time",
     "m?t": "rollup rollup_candlestick rollup_delta rollup_deriv rollup_increase rollup_rate rollup_scrape_interval",

@@ -12,7 +12,7 @@ import numpy as np
 
 from kymograph.promql.labels import Bools
 from kymograph.promql.rates import Answer
-from kymograph.promql.source import Floats
+from kymograph.promql.source import Floats, SeriesSet
 from kymograph.promql.windows import Windows
 
 
@@ -158,6 +158,13 @@ def integral(windows: Windows) -> Answer:
     return windows.steps_of(areas).sums(areas)[0] + rest, _there(windows)
 
 
+def _signed(windows: Windows, sign: Callable[..., Any]) -> Windows:
+    """The same windows over the values above, or below, zero; 0 in place of the others."""
+    series = windows.series
+    values = SeriesSet(series.labels, series.times, sign(series.values, 0.0), series.offsets)
+    return Windows(values, windows.grid, windows.width, windows.steps)
+
+
 def _lag(windows: Windows) -> Answer:
     return (windows.steps - windows.at(windows.times, windows.hi - 1)) / 1e6, _there(windows)
 
@@ -235,6 +242,10 @@ OVER_TIME: dict[str, Callable[..., Answer]] = {
     "mode_over_time": lambda w: (per_window(w, _mode), _there(w)),
     "distinct_over_time": lambda w: (per_window(w, _distinct), _there(w)),
     "integrate": integral,
+    "integrate_positive": lambda w: integral(_signed(w, np.maximum)),
+    "integrate_negative": lambda w: integral(_signed(w, np.minimum)),
+    "sum_positive_over_time": lambda w: sums(_signed(w, np.maximum)),
+    "sum_negative_over_time": lambda w: sums(_signed(w, np.minimum)),
     "lag": _lag,
     "lifetime": _lifetime,
     "scrape_interval": _interval,

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from kymograph.model.summary import Summaries, area, lost_inside, means, samples
-from kymograph.promql.frame import Grid
+from kymograph.promql.frame import Frame, Grid
 from kymograph.promql.index import Ints
 from kymograph.promql.labels import Bools, Labels
 from kymograph.promql.rates import Answer, reach
@@ -51,6 +50,12 @@ class Pieces:
         single: Bools = self.rows["count"] == 1
         return single
 
+    def live(self) -> Pieces:
+        """Less the staleness markers."""
+        first = np.ascontiguousarray(self.rows["first"])
+        stale = SeriesSet(self.labels, self.rows["first_time"], first, self.offsets).stale & self.whole
+        return Pieces.of(self.labels, self.rows.taken(~stale), self.tiers) if stale.any() else self
+
     def samples(self, *, means: bool) -> SeriesSet:
         """Points for functions that need samples: first and last of each piece, its mean between them if asked for."""
         rows = self.rows
@@ -66,8 +71,34 @@ class Pieces:
         return SeriesSet(self.labels, times[order], values[order], np.concatenate([[0], np.cumsum(counts)]))
 
 
+def newest_of(pieces: Pieces, grid: Grid, lookback: int) -> tuple[Frame, Floats, Bools]:
+    """The newest value of each series within the look-back, its time in seconds, and where it is interpolated, [S, T].
+
+    A step inside a summary has the value on the straight line between its first and its last sample.
+    """
+    rows = pieces.rows
+    size, count = len(pieces.labels), grid.count
+    if not len(rows):
+        nowhere = np.zeros((size, count), np.bool_)
+        return Frame(pieces.labels, np.zeros((size, count)), nowhere), np.zeros((size, count)), nowhere
+    begun = SeriesSet(pieces.labels, rows["first_time"], rows["first"], pieces.offsets)
+    newest = positions(begun, grid) - 1
+    present = newest >= pieces.offsets[:-1, None]
+    newest = np.maximum(newest, 0)
+    first, last = rows["first_time"][newest], rows["last_time"][newest]
+    ended = last <= grid.times
+    value = rows["last"][newest]
+    share = (grid.times - first) / np.maximum(last - first, 1)
+    begin = rows["first"][newest]
+    values = np.where(ended, value, begin + (value - begin) * share)
+    times = np.where(ended, last, grid.times)
+    stale = SeriesSet(pieces.labels, rows["first_time"], np.ascontiguousarray(rows["last"]), pieces.offsets).stale
+    present &= (times > grid.times - lookback) & ~stale[newest]
+    return Frame(pieces.labels, values, present), times / 1e6, present & ~ended
+
+
 def of_samples(series: SeriesSet) -> Summaries:
-    """Each sample as a piece; no staleness markers may be among them."""
+    """Each sample as a piece."""
     places = np.repeat(np.arange(len(series.labels)), np.diff(series.offsets))
     return samples(places, series.times, series.values)
 
@@ -157,7 +188,7 @@ class PieceWindows(Windows):
 
     def between(self, values: Floats) -> Floats:
         """Sum of something from piece to piece (of each to the one before it) over the windows."""
-        low = np.where(self.left >= 0, self.left, self.lo) + 1
+        low = np.minimum(np.where(self.left >= 0, self.left, self.lo) + 1, len(self.rows))
         high = np.where(self.right >= 0, self.right + 1, self.hi)
         inner = _Fixed(self.series, self.grid, self.width, self.steps)
         inner.__dict__["lo"], inner.__dict__["hi"] = low, np.maximum(high, low)
@@ -207,19 +238,16 @@ class PieceWindows(Windows):
     def blocks(self) -> Iterator[Windows]:
         """The same in parts of whole series."""
         assert self.pieces is not None
+        first = 0
         for block in super().blocks():
-            if len(block.labels) == len(self.labels):
+            last = first + len(block.labels)
+            if last - first == len(self.labels):
                 yield self
                 return
-            first = self._done
-            last = first + len(block.labels)
-            object.__setattr__(self, "_done", last)
-            places = slice(int(self.series.offsets[first]), int(self.series.offsets[last]))
-            rows = self.rows.taken(places)
-            rows = Summaries(rows.series - first, rows.bucket, rows.columns)
-            yield PieceWindows.over(Pieces.of(block.labels, rows, self.pieces.tiers), self.grid, self.width, self.steps)
-
-    _done = 0
+            rows = self.rows.taken(slice(int(self.series.offsets[first]), int(self.series.offsets[last])))
+            part = Pieces.of(block.labels, Summaries(rows.series - first, rows.bucket, rows.columns), self.pieces.tiers)
+            yield PieceWindows.over(part, self.grid, self.width, self.steps)
+            first = last
 
 
 class _Fixed(Windows):
@@ -318,6 +346,7 @@ PIECEWISE: dict[str, Callable[[PieceWindows], Answer]] = {
     "ts_of_first_over_time": lambda w: (w.first_edge[1] / 1e6, w.present),
     "ts_of_last_over_time": lambda w: (w.last_edge[1] / 1e6, w.present),
     "present_over_time": lambda w: (np.ones(w.lo.shape), w.present),
+    "absent_over_time": lambda w: (np.ones(w.lo.shape), ~w.present),
     "stdvar_over_time": lambda w: (_variance(w), w.present),
     "stddev_over_time": lambda w: (np.sqrt(_variance(w)), w.present),
     "sum2_over_time": lambda w: (_squares(w), w.present),
@@ -342,15 +371,19 @@ def points_of(pieces: Pieces, function: str) -> SeriesSet:
 
 # these look from one sample to the next, where a mean in between would be a step that never was
 _FROM_SAMPLE_TO_SAMPLE = frozenset(
-    ("irate", "idelta", "ideriv", "changes", "resets", "increases_over_time", "decreases_over_time")
-    + ("ascent_over_time", "descent_over_time", "rollup_rate", "rollup_increase", "rollup_delta", "rollup_deriv")
+    [
+        "irate",
+        "idelta",
+        "ideriv",
+        "changes",
+        "resets",
+        "increases_over_time",
+        "decreases_over_time",
+        "ascent_over_time",
+        "descent_over_time",
+        "rollup_rate",
+        "rollup_increase",
+        "rollup_delta",
+        "rollup_deriv",
+    ]
 )
-
-
-def cuts(function: str, windows: Any) -> bool:
-    """Whether the answer of a function over these windows is not that of the samples themselves."""
-    if isinstance(windows, PieceWindows):
-        if function in PIECEWISE:
-            return bool(windows.cut.any())
-        return bool((~windows.pieces.whole).any()) if windows.pieces is not None else False
-    return False

@@ -5,6 +5,8 @@ Every function takes Windows and gives values and presence, both [S, T]. Seconds
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from kymograph.promql.labels import Bools
@@ -36,21 +38,40 @@ def _gain(windows: Windows, counter: bool) -> Floats:
 
 
 def extrapolated(windows: Windows, *, counter: bool, per_second: bool) -> Answer:
-    """`rate`, `increase` and `delta`: the difference, extrapolated to the window's ends where the samples reach near.
+    """`rate`, `increase` and `delta`: the difference, extrapolated to the window's ends where the samples reach near."""
+    span = windows.at(windows.times, windows.lo), windows.at(windows.times, windows.hi - 1)
+    gain = _gain(windows, counter)
+    found = reach(windows, gain, windows.first, span, windows.count, counter=counter, per_second=per_second)
+    return found, windows.count >= 2
+
+
+def reach(
+    windows: Windows,
+    gain: Floats,
+    low: Floats,
+    span: tuple[Any, Any],
+    count: Any,
+    *,
+    counter: bool,
+    per_second: bool,
+) -> Floats:
+    """A gain between the first and the last sample, extrapolated to the window's ends where the samples reach near.
 
     Near is 1.1 times their average distance, otherwise half of it; a counter is not followed below zero.
+
+    Args:
+        low: value of the first sample.
+        span: times of the first and of the last sample, µs.
+        count: samples.
     """
-    present = windows.count >= 2
-    first, last = windows.at(windows.times, windows.lo), windows.at(windows.times, windows.hi - 1)
+    first, last = span
     sampled = (last - first) / 1e6
-    average = sampled / (windows.count - 1)
+    average = sampled / (count - 1)
     to_start = (first - (windows.ends - windows.width)) / 1e6
     to_end = (windows.ends - last) / 1e6
-    gain = _gain(windows, counter)
     near = average * 1.1
     to_start = np.where(to_start >= near, average / 2, to_start)
     if counter:
-        low = windows.first
         to_zero = sampled * (low / gain)
         shorter = (gain > 0) & (low >= 0) & (to_zero < to_start)
         to_start = np.where(shorter, to_zero, to_start)
@@ -58,7 +79,8 @@ def extrapolated(windows: Windows, *, counter: bool, per_second: bool) -> Answer
     factor = (sampled + to_start + to_end) / sampled
     if per_second:
         factor = factor / (windows.width / 1e6)
-    return gain * factor, present
+    found: Floats = gain * factor
+    return found
 
 
 def rate(windows: Windows) -> Answer:

@@ -27,7 +27,8 @@ class PromResult:
         offsets: int64, one more than series.
         text: of a "string".
         warnings, infos: annotations in Prometheus' words, with line:column.
-        samples: how many stored samples were read.
+        samples: how many stored samples, or summaries of some, were read.
+        tiers: what they were read from: "raw" for samples as they were written, otherwise the tables of summaries.
     """
 
     type: Literal["vector", "matrix", "scalar", "string"]
@@ -39,6 +40,7 @@ class PromResult:
     warnings: list[str] = field(default_factory=list)
     infos: list[str] = field(default_factory=list)
     samples: int = 0
+    tiers: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,9 @@ from kymograph.promql.ast import LabelMatcher
 from kymograph.promql.index import Ints, LabelIndex
 from kymograph.promql.labels import NAME, Labels, matcher_mask
 from kymograph.promql.limits import Meter
+
+if TYPE_CHECKING:
+    from kymograph.promql.tiers import Tiers
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 STALE = 0x7FF0000000000002  # the bits of Prometheus' staleness marker
@@ -76,7 +79,13 @@ class Selection:
 
 
 class Source:
-    """The series of one engine. Keep it between queries: it holds the label index. Safe for many threads."""
+    """The series of one engine. Keep it between queries: it holds the label index. Safe for many threads.
+
+    Attributes:
+        tiers: where summaries stand for samples; None where there are none.
+    """
+
+    tiers: Tiers | None = None
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -87,8 +96,8 @@ class Source:
         self._index.refresh(self._engine.series())
         ids, labels = self._index.select(matchers)
         found = Selection(list(labels), ids)
-        for name, schema in self._engine.tables().items():
-            if name != SAMPLES:
+        for schema in self._engine.tables().values():
+            if not schema.by_series:
                 self._select_wide(schema, matchers, found)
         return found
 

@@ -1,0 +1,313 @@
+"""Where a query's samples come from: stored as they are, or as summaries in place of them or beside them.
+
+Beside them are rollups: a query reads the buckets that no window of it cuts there, and all else from the samples; where
+retention has removed the samples, the rollup's buckets are all there is. In place of them are downsampled series: up to
+a boundary of each series there are only its summaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from kymograph.engine.interface import Engine
+from kymograph.model.matcher import Matcher
+from kymograph.model.schema import SERIES_ID
+from kymograph.model.summary import STATISTICS, Summaries, blended, ceil_to, summarised, together
+from kymograph.model.time import TIME, micros_of
+from kymograph.promql.index import Ints
+from kymograph.promql.labels import Bools
+from kymograph.promql.limits import Meter
+from kymograph.promql.pieces import Pieces, of_samples
+from kymograph.promql.source import Selection, SeriesSet, Source
+
+RAW = "raw"
+VERSION = "version"
+BEGINNING = -(2**62)
+# reading many short stretches of samples costs more than reading on from one to the next
+_MOST_STRETCHES = 100
+_LEAST_BUCKETS = 8
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Level:
+    """Summaries in place of samples, of buckets (time - width, time].
+
+    Attributes:
+        table: by series, with the statistics as columns.
+        width: µs.
+        boundary: int64, for each asked series the time (µs) up to which, itself included, this level or a coarser one
+            holds it; BEGINNING where none does.
+    """
+
+    table: str
+    width: int
+    boundary: Ints
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Summaries beside the samples of all series, of buckets [time, time + width).
+
+    Attributes:
+        table: by series, with the statistics as columns.
+        width: µs.
+        oldest: of its rows, µs; None where it has none.
+        upto: buckets that end later are not made yet, µs.
+        touched: ranges of buckets that may not be believed at present.
+    """
+
+    table: str
+    width: int
+    oldest: int | None
+    upto: int
+    touched: tuple[Range, ...]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is summarised at one moment.
+
+    Attributes:
+        levels: coarsest first.
+        late: ranges of samples below the boundaries that are not in their summaries yet, unless
+        merging: summaries of this version already have them; 0: none has.
+        tiers: finest first.
+        raw_from: time of the oldest sample, µs; None where there is none.
+        token: equal when nothing has changed.
+    """
+
+    levels: tuple[Level, ...]
+    late: tuple[Range, ...]
+    merging: int
+    tiers: tuple[Tier, ...]
+    raw_from: int | None
+    token: object
+
+
+class Keeper(Protocol):
+    """Who knows what is summarised."""
+
+    def held(self, ids: Ints) -> Held | None:
+        """For these series, ascending; None where nothing is summarised."""
+
+    def unchanged(self, held: Held) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """The ends of windows: where they may cut a bucket. int64 µs; a window begins and ends right after such a time."""
+
+    times: Ints
+
+    def meets(self, width: int) -> Ints:
+        """Numbers of the buckets [n × width, (n + 1) × width) that are cut, ascending."""
+        inner = self.times[self.times % width != width - 1]
+        found: Ints = np.unique(inner // width)
+        return found
+
+
+class Tiers:
+    """Reads pieces for the evaluator."""
+
+    def __init__(self, engine: Engine, keeper: Keeper) -> None:
+        self._engine, self._keeper = engine, keeper
+
+    def pieces(
+        self, source: Source, selection: Selection, start: int, end: int, cuts: Cuts | None, meter: Meter
+    ) -> Pieces | None:
+        """Samples and summaries that meet (start, end], or None when all of it is there as samples.
+
+        Staleness markers are among the samples.
+
+        Args:
+            cuts: where windows begin and end, when summaries can give the exact answer between; None: only samples can.
+        """
+        if not len(selection.ids):
+            return None
+        while True:
+            held = self._keeper.held(selection.ids)
+            if held is None:
+                return None
+            meter.series(len(selection.labels))
+            found = _Reading(self._engine, source, selection, held, meter).pieces(start, end, cuts)
+            if self._keeper.unchanged(held):
+                return found
+
+
+class _Reading:
+    """One attempt at reading one selection."""
+
+    def __init__(self, engine: Engine, source: Source, selection: Selection, held: Held, meter: Meter) -> None:
+        self._engine, self._source, self._meter, self._held = engine, source, meter, held
+        self._selection = selection
+        self._scalars = Selection(selection.labels[: len(selection.ids)], selection.ids)
+        blank = np.full(len(selection.ids), BEGINNING, np.int64)
+        # up to here, itself included, a series has no samples but late ones
+        self._boundary = np.maximum.reduce([blank, *(level.boundary for level in held.levels)])
+
+    def pieces(self, start: int, end: int, cuts: Cuts | None) -> Pieces | None:
+        lowest = max(start, int(self._boundary.max()))
+        spans = self._spans(lowest, end, cuts, whole=lowest > start)
+        replaced = bool((self._boundary > start).any())
+        if not spans and not replaced:
+            return None
+        tiers: dict[str, None] = {}
+        parts: list[Summaries] = []
+        for tier, low, high in spans:
+            tiers.setdefault(tier.table)
+            parts.append(self._rows(tier.table, low, high)[0])
+        for low, high in _left(start, end, [(low, high) for _, low, high in spans]):
+            raw = self._samples(low, high, after=self._boundary)
+            if len(raw):
+                tiers.setdefault(RAW)
+                parts.append(raw)
+        if replaced:
+            parts += self._downsampled(start, end, tiers)
+        parts += self._others(start, end)
+        return Pieces.of(self._selection.labels, together(parts), tuple(tiers))
+
+    def _samples(self, start: int, end: int, *, after: Ints | None = None, upto: Ints | None = None) -> Summaries:
+        """Stored samples in (start, end] as pieces, staleness markers included."""
+        rows = of_samples(self._source.load(self._scalars, start, end, self._meter))
+        if after is not None and int(after.max()) > start:
+            rows = rows.taken(rows["first_time"] > after[rows.series])
+        if upto is not None:
+            rows = rows.taken(rows["first_time"] <= upto[rows.series])
+        return rows
+
+    def _others(self, start: int, end: int) -> list[Summaries]:
+        """Fields of tables, which have no summaries."""
+        if not self._selection.wide:
+            return []
+        first = len(self._selection.ids)
+        none = np.zeros(0, np.int64)
+        rest = Selection(self._selection.labels[first:], none, self._selection.wide)
+        rows = of_samples(self._source.load(rest, start, end, self._meter))
+        return [Summaries(rows.series + first, rows.bucket, rows.columns)]
+
+    # summaries beside the samples
+
+    def _spans(self, start: int, end: int, cuts: Cuts | None, *, whole: bool) -> list[tuple[Tier, int, int]]:
+        """Stretches [low, high) that are read from a tier; with `whole` only of buckets that begin after `start`."""
+        spans: list[tuple[Tier, int, int]] = []
+        gone = 2**62 if self._held.raw_from is None else self._held.raw_from
+        for tier in self._held.tiers:  # finest first: what the finer ones have lost, too, the coarser may have
+            if tier.oldest is None:
+                continue
+            low = -(-(start + 1) // tier.width) * tier.width if whole else _floor(start + 1, tier.width)
+            low = max(low, _floor(tier.oldest, tier.width))
+            high = min(-(-gone // tier.width) * tier.width, tier.upto, end + 1)
+            if low >= high:
+                continue
+            spans += [(tier, *one) for one in _left_of(low, -(-high // tier.width) * tier.width, tier.touched)]
+            gone = low
+        if cuts is not None:
+            present = max(start, max((high for _, _, high in spans), default=start + 1) - 1)
+            for tier in reversed(self._held.tiers):
+                routed = _routed(tier, present, end, cuts)
+                if routed:
+                    return spans + routed
+        return spans
+
+    def _rows(self, table: str, start: int, end: int) -> tuple[Summaries, Ints]:
+        """Stored summaries with a time in [start, end), by place, and their versions."""
+        ids = self._selection.ids
+        schema = self._engine.tables().get(table)
+        if schema is None:
+            return together([]), np.zeros(0, np.int64)
+        versioned = VERSION in schema.columns
+        columns = [SERIES_ID, TIME, *STATISTICS, *([VERSION] if versioned else [])]
+        everything = len(ids) == len(self._engine.series())
+        matchers = () if everything else (Matcher(SERIES_ID, "in", frozenset(ids.tolist())),)
+        found = self._engine.scan(table, matchers, start, end, columns).table()
+        self._meter.spend(found.num_rows)
+        place = np.searchsorted(ids, found[SERIES_ID].to_numpy())
+        statistics = {name: found[name].to_numpy() for name in STATISTICS}
+        rows = Summaries(place, micros_of(found[TIME].combine_chunks()), statistics)
+        version = found[VERSION].to_numpy() if versioned else np.zeros(found.num_rows, np.int64)
+        return rows, version
+
+    # summaries in place of the samples
+
+    def _downsampled(self, start: int, end: int, tiers: dict[str, None]) -> Iterator[Summaries]:
+        below = np.full(len(self._boundary), BEGINNING, np.int64)
+        for level in self._held.levels:
+            rows, version = self._rows(level.table, start + 1, end + level.width)
+            inside = (rows.bucket > below[rows.series]) & (rows.bucket <= level.boundary[rows.series])
+            rows, version = rows.taken(inside), version[inside]
+            late = self._late(level, below, start, end)
+            if len(late):
+                done = rows.taken(version == self._held.merging) if self._held.merging else rows.taken(slice(0))
+                late = late.taken(~np.isin(_keys(late, level.width), _keys(done, level.width)))
+                rows = blended(together([rows, late]))
+            if len(rows):
+                tiers.setdefault(level.table)
+                yield rows
+            below = np.maximum(below, level.boundary)
+
+    def _late(self, level: Level, below: Ints, start: int, end: int) -> Summaries:
+        """Samples that came after their buckets had been summarised, summarised the same way."""
+        parts = []
+        for low, high in self._held.late:
+            first, last = max(low - 1, start - level.width), min(high - 1, end + level.width)
+            if first < last:
+                rows = self._samples(first, last, after=below, upto=level.boundary)
+                parts.append(rows.taken(~_stale(rows)))
+        rows = together(parts)
+        bucket = ceil_to(rows["first_time"], level.width)
+        return summarised(rows.series, bucket, rows["first_time"], rows["first"])
+
+
+def _keys(rows: Summaries, width: int) -> Ints:
+    """One number per series and bucket; buckets are at least a second wide."""
+    found: Ints = rows.series * 2**40 + rows.bucket // width
+    return found
+
+
+def _stale(rows: Summaries) -> Bools:
+    found: Bools = SeriesSet([], rows.bucket, np.ascontiguousarray(rows["first"]), rows.bucket).stale
+    return found
+
+
+def _routed(tier: Tier, start: int, end: int, cuts: Cuts) -> list[tuple[Tier, int, int]]:
+    """Stretches after `start` whose buckets a tier gives exactly; none where it would save little."""
+    low = -(-(start + 1) // tier.width)
+    high = min(end + 1, tier.upto) // tier.width
+    if high - low < _LEAST_BUCKETS or tier.oldest is None:
+        return []
+    good = np.ones(high - low, np.bool_)
+    cut = cuts.meets(tier.width) - low
+    good[cut[(cut >= 0) & (cut < len(good))]] = False
+    for first, last in tier.touched:
+        good[max(0, first // tier.width - low) : max(0, -(-last // tier.width) - low)] = False
+    flips = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]])))
+    if len(flips) // 2 > _MOST_STRETCHES or good.sum() * 2 < (end - start) // tier.width:
+        return []
+    ends = ((flips + low) * tier.width).reshape(-1, 2).tolist()
+    return [(tier, first, last) for first, last in ends]
+
+
+def _left(start: int, end: int, taken: Sequence[Range]) -> Iterator[Range]:
+    """What of (start, end] lies in none of the ranges [low, high), each as (start, end]."""
+    at = start
+    for low, high in sorted(taken):
+        if low - 1 > at:
+            yield at, min(low - 1, end)
+        at = max(at, high - 1)
+    if at < end:
+        yield at, end
+
+
+def _left_of(low: int, high: int, taken: Sequence[Range]) -> Iterator[Range]:
+    """What of [low, high) lies in none of the ranges [start, end)."""
+    for start, end in _left(low - 1, high - 1, taken):
+        yield start + 1, end + 1
+
+
+def _floor(time: int, width: int) -> int:
+    return time // width * width
