@@ -6,6 +6,8 @@ the whole range and, with one division per value, faster.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,6 +19,21 @@ from kymograph.model.time import TIME_TYPE
 from kymograph.sql.width import Width
 
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """From times to the starts of their buckets, int64 µs; such a start stays where it is.
+
+    Attributes:
+        width: µs of every bucket; 0 where they are of months.
+    """
+
+    starts: Callable[[_Ints], _Ints]
+    width: int
+
+    def __call__(self, times: _Ints) -> _Ints:
+        return self.starts(times)
 
 
 def name_of(width: Width, origin: int | None) -> str:

@@ -31,17 +31,22 @@ class Catalog:
         self._metrics: tuple[SeriesIndex, Mapping[str, object], pa.Table] | None = None
 
     def register(
-        self, planner: Planner, tokens: Sequence[Token], access: Access, extra: Mapping[str, pa.Table]
+        self, planner: Planner, tokens: Sequence[Token], access: Access, extra: Mapping[str, SourceDataset]
     ) -> dict[Key, SourceDataset]:
         """Make every mentioned table known to `planner`; `extra` goes by its names into the default schema."""
-        datasets: dict[Key, SourceDataset] = {}
-        for key, source in self._mentioned(tokens, extra):
+        datasets: dict[Key, SourceDataset] = {("", name): dataset for name, dataset in extra.items()}
+        for key, source in self._mentioned(tokens):
             if key not in datasets:
                 datasets[key] = SourceDataset(source, access)
-                planner.schema(key[0]).register_table(key[1], Table(datasets[key]))
+        for (schema, name), dataset in datasets.items():
+            planner.schema(schema).register_table(name, Table(dataset))
         return datasets
 
-    def _mentioned(self, tokens: Sequence[Token], extra: Mapping[str, pa.Table]) -> Iterator[tuple[Key, Source]]:
+    def table(self, name: str) -> TableSource:
+        """A table of the engine."""
+        return TableSource(self._engine, self._engine.tables()[name])
+
+    def _mentioned(self, tokens: Sequence[Token]) -> Iterator[tuple[Key, Source]]:
         tables = self._engine.tables()
         for i, token in enumerate(tokens):
             if token.kind not in ("word", "name"):
@@ -54,9 +59,7 @@ class Catalog:
                 metric = self._series().metric(name)
                 if metric is not None:
                     yield (METRIC, name), MetricSource(self._engine, metric)
-            if name in extra:
-                yield ("", name), HeldSource(extra[name])
-            elif name in tables:
+            if name in tables:
                 yield ("", name), TableSource(self._engine, tables[name])
             elif name == SAMPLES:
                 yield ("", name), EmptySource(SAMPLES_SCHEMA)

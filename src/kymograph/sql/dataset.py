@@ -116,19 +116,31 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
         self._projected = pa.schema([self._schema.field(name) for name in self._columns])
         return _Projection(self._projected)
 
-    def get_fragments(self, filter: Any = None) -> Iterator[_Fragment]:
+    def get_fragments(self, filter: Any = None) -> Iterator[Fragment]:
         self._access.check()
-        residual = None if self._need.selection.exact else _expression(filter)
+        residual = self._residual(filter)
         prepared, self._prepared = self._prepared, None  # the parts of a scan can be read once
         if prepared is not None and prepared[0] == self._columns:
             scan = prepared[1]
         else:
             scan = self._scan(self._columns, residual is None)
         columns = self._columns
-        rounds = _Rounds(scan, lambda: self._scan(columns, residual is None))
+        return self._fragments(scan, lambda: self._scan(columns, residual is None), residual)
+
+    def _residual(self, filter: Any) -> Any:
+        """What is left of a filter to apply to the rows of a scan: a pyarrow expression, or None."""
+        if self._need.selection.exact:
+            return None
+        if filter is None or isinstance(filter, pads.Expression):
+            return filter
+        # one that DataFusion could work out beforehand comes as a plain value
+        return pads.scalar(filter.as_py() if isinstance(filter, pa.Scalar) else filter)
+
+    def _fragments(self, scan: Scan, again: Callable[[], Scan], residual: Any) -> Iterator[Fragment]:
+        rounds = _Rounds(scan, again)
         first = self._need.first
         fragments = max(1, min(self._partitions, len(scan.parts)))
-        return iter([_Fragment(self._projected, rounds, residual, first, self._access) for _ in range(fragments)])
+        return iter([Fragment(self._projected, rounds, residual, first, self._access) for _ in range(fragments)])
 
     def _scan(self, columns: Sequence[str], exact: bool) -> Scan:
         wanted, selection = list(columns), self._need.selection
@@ -148,13 +160,6 @@ def _read(scan: Scan) -> Scan:
     """A scan of few series, read here and now: their rows are known then, and no thread has to be woken for them."""
     batches = list(scan.batches())
     return Scan(scan.schema, [lambda: iter(batches)] if batches else [], sum(batch.num_rows for batch in batches))
-
-
-def _expression(filter: Any) -> Any:
-    """A filter that DataFusion could work out beforehand comes as a plain value."""
-    if filter is None or isinstance(filter, pads.Expression):
-        return filter
-    return pads.scalar(filter.as_py() if isinstance(filter, pa.Scalar) else filter)
 
 
 class _Projection:
@@ -181,7 +186,7 @@ class _Rounds:
             return self._rounds[number]
 
 
-class _Fragment:
+class Fragment:
     """One partition of the plan."""
 
     def __init__(
@@ -196,7 +201,7 @@ class _Fragment:
 
     def scanner(
         self, schema: pa.Schema, columns: Sequence[str] | None = None, filter: Any = None, batch_size: int = 0
-    ) -> _Fragment:
+    ) -> Fragment:
         # `columns` and `filter` repeat what the dataset was asked for when it made this fragment
         return self
 
@@ -217,7 +222,7 @@ class _Fragment:
                 for batch in _undisturbed(part):
                     self._access.check()
                     if self._residual is not None:
-                        batch = _filtered(batch, self._residual)
+                        batch = filtered(batch, self._residual)
                     if self._first is not None and batch.num_rows > self._first[0]:
                         batch = _first_by_time(batch, *self._first)
                     if batch.num_rows:
@@ -239,7 +244,7 @@ def _undisturbed(part: Part) -> Iterator[pa.RecordBatch]:
         yield batch
 
 
-def _filtered(batch: pa.RecordBatch, residual: Any) -> pa.RecordBatch:
+def filtered(batch: pa.RecordBatch, residual: Any) -> pa.RecordBatch:
     """The rows that satisfy a filter, NaN counting as greater than every number, as in SQL and in DataFusion.
 
     To pyarrow NaN is neither greater nor less, so it is shown infinity in its place. (A filter that compares with

@@ -16,7 +16,7 @@ from datafusion import ScalarUDF
 
 from kymograph.errors import QueryError
 from kymograph.model.time import to_micros
-from kymograph.sql import buckets, counters
+from kymograph.sql import buckets, counters, ring_functions
 from kymograph.sql.parameters import Parameters
 from kymograph.sql.tokens import Token, closing, is_call, split_commas
 from kymograph.sql.width import width_of
@@ -30,13 +30,19 @@ _MICROS = "'Timestamp(Microsecond, Some(\"UTC\"))'"
 class Rewriter:
     """Writes one statement, and remembers which functions a context needs to run it.
 
+    Args:
+        seconds: times are whole seconds since 1970, not timestamps.
+
     Attributes:
         functions: by name.
+        floors: what those that stand for time_bucket do, by name.
     """
 
-    def __init__(self, params: Parameters) -> None:
+    def __init__(self, params: Parameters, *, seconds: bool = False) -> None:
         self.functions: dict[str, ScalarUDF] = {}
+        self.floors: dict[str, buckets.Floor] = {}
         self._params = params
+        self._seconds = seconds
         self._calls: dict[str, Callable[[list[list[Token]], str], str]] = {
             "time_bucket": self._time_bucket,
             "first": self._first,
@@ -90,6 +96,8 @@ class Rewriter:
                 filtered = " " + self.render(tokens[after:end])
                 after = end
             if after < len(tokens) and tokens[after].is_word("over"):
+                if name == "counter_rate" and not filtered:
+                    return self._counter_step(arguments), after
                 raise QueryError(f"{name} is no window function", hint="group in a sub-select first")
         return self._calls[name](arguments, filtered), after
 
@@ -99,6 +107,7 @@ class Rewriter:
         origin = self._origin(arguments[2]) if len(arguments) == 3 else None
         name = buckets.name_of(width, origin)
         self.functions[name] = buckets.function(width, origin)
+        self.floors[name] = buckets.Floor(width.floor_to(origin), width.micros)
         return f"{name}({self.render(arguments[1])})"
 
     def _origin(self, tokens: list[Token]) -> int:
@@ -120,13 +129,22 @@ class Rewriter:
         value, time = (self.render(a) for a in arguments)
         return f"last_value({value} ORDER BY {time} ASC NULLS FIRST){filtered}"
 
+    def _counter_step(self, arguments: list[list[Token]]) -> str:
+        _check("counter_rate", arguments, 2, 2, "value, time")
+        return f"{ring_functions.COUNTER_STEP}({self.render(arguments[0])}, {self._moment(arguments[1])})"
+
+    def _moment(self, tokens: list[Token]) -> str:
+        """A time as timestamp[us, UTC]."""
+        time = self.render(tokens)
+        return f"arrow_cast({f'to_timestamp_seconds({time})' if self._seconds else time}, {_MICROS})"
+
     def _counter(self, name: str, arguments: list[list[Token]], filtered: str) -> str:
         _check(name, arguments, 2, 2, "value, time")
-        value, time = (self.render(a) for a in arguments)
+        value, time = self.render(arguments[0]), self._moment(arguments[1])
         function = counters.function(name)
         self.functions[function.name] = function
         values = f"array_agg(CAST({value} AS DOUBLE)){filtered}"
-        return f"{function.name}({values}, array_agg(arrow_cast({time}, {_MICROS})){filtered})"
+        return f"{function.name}({values}, array_agg({time}){filtered})"
 
 
 def _stands_alone(tokens: Sequence[Token], begin: int, end: int) -> bool:

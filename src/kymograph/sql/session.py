@@ -25,9 +25,14 @@ from kymograph.sql.failure import translated
 from kymograph.sql.gapfill import Block, find_block
 from kymograph.sql.joins import check_joins
 from kymograph.sql.parameters import bind, named
+from kymograph.sql.partial.blocks import rewrite
+from kymograph.sql.partial.measures import StandIn, Unfit
+from kymograph.sql.partial.shape import buckets_of
+from kymograph.sql.partial.source import StandInDataset
 from kymograph.sql.prune import Key, needs
 from kymograph.sql.result import Result
 from kymograph.sql.rewrite import Rewriter
+from kymograph.sql.sources import HeldSource
 from kymograph.sql.tokens import Token, name_token, tokenize
 
 _EXPLAIN = ("explain", "analyze", "verbose")
@@ -51,6 +56,7 @@ class SqlSession:
         text: str,
         params: Mapping[str, Any] | Sequence[Any] | None = None,
         limits: QueryLimits = QueryLimits(),  # noqa: B008  frozen
+        tables: Mapping[str, pa.Table] | None = None,
     ) -> Result:
         """Run one reading statement to its end.
 
@@ -59,12 +65,13 @@ class SqlSession:
             params: values of `$name` in the text, or a sequence for `$1`, `$2`, …; text, int, float, bool, None,
                 datetime, date, timedelta, or a list of these for `IN $list`.
             limits: time, memory (of the plan, and again of the result) and rows.
+            tables: stand in for what the engine has of these names; times in such a statement are whole seconds.
 
         Raises:
             QueryError: it cannot be planned or run, or is no reading statement.
             LimitExceeded: rows, time or memory.
         """
-        run = _Run(self._engine, self._catalog, named(params), limits)
+        run = _Run(self._engine, self._catalog, named(params), limits, tables or {})
         try:
             return worker.run(lambda: run.all(text), limits.timeout, run.abandon)
         except TimeoutError:
@@ -82,6 +89,15 @@ class SqlSession:
             raise translated(problem, limits, self._catalog.like) from None
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What a statement gives; `bounds` is the [start, end) that its scans were narrowed to, where they agree."""
+
+    schema: pa.Schema
+    batches: list[pa.RecordBatch]
+    bounds: tuple[int | None, int | None]
+
+
 @dataclass
 class _Run:
     """One query on its way."""
@@ -90,6 +106,7 @@ class _Run:
     catalog: Catalog
     params: Mapping[str, Any]
     limits: QueryLimits
+    tables: Mapping[str, pa.Table]
     access: Access = field(default_factory=Access)
 
     def abandon(self) -> None:
@@ -98,22 +115,22 @@ class _Run:
     def all(self, text: str) -> Result:
         tokens: Sequence[Token] = tokenize(text)
         _only_reading(tokens)
-        filled: dict[str, pa.Table] = {}
+        filled = dict(self.tables)
         while (block := find_block(tokens, self.params)) is not None:
             name = f"__gapfill_{len(filled)}"
             filled[name] = self._fill(tokens, block, filled)
             stand_in = [Token("word", "select", "SELECT"), Token("punct", "*", "*"), Token("word", "from", "FROM")]
             tokens = [*tokens[: block.begin], *stand_in, name_token(name), *block.tail, *tokens[block.end :]]
-        schema, batches, _ = self._execute(tokens, filled)
-        return Result(schema, batches)
+        answer = self._execute(tokens, filled)
+        return Result(answer.schema, answer.batches)
 
     def _fill(self, tokens: Sequence[Token], block: Block, filled: Mapping[str, pa.Table]) -> pa.Table:
         # WITH queries before it belong to the statement, so a block that is the main SELECT takes them along
         prefix = list(tokens[: block.begin]) if tokens[0].is_word("with") and block.end == len(tokens) else []
-        schema, batches, bounds = self._execute([*prefix, *block.inner], filled)
-        rows = pa.Table.from_batches(batches, schema)
-        start = bounds[0] if block.start is None else block.start
-        finish = bounds[1] if block.finish is None else block.finish
+        answer = self._execute([*prefix, *block.inner], filled)
+        rows = pa.Table.from_batches(answer.batches, answer.schema)
+        start = answer.bounds[0] if block.start is None else block.start
+        finish = answer.bounds[1] if block.finish is None else block.finish
         if start is None or finish is None:
             raise QueryError(
                 "time_bucket_gapfill does not know its range",
@@ -121,20 +138,45 @@ class _Run:
             )
         return filling.fill(rows, block.fills, block.width, start, finish)
 
-    def _execute(
-        self, tokens: Sequence[Token], extra: Mapping[str, pa.Table]
-    ) -> tuple[pa.Schema, list[pa.RecordBatch], tuple[int | None, int | None]]:
-        """Schema, batches, and the [start, end) that the scans were narrowed to, where they agree."""
+    def _execute(self, tokens: Sequence[Token], extra: Mapping[str, pa.Table]) -> _Answer:
         bound, values = bind(tokens, self.params)
-        rewriter = Rewriter(self.params)
-        text = rewriter.render(bound)
-        simple = sum(t.is_word("select") for t in bound) < 2
+        own = {name: schema for name, schema in self.engine.tables().items() if name not in extra}
+        rewritten = rewrite(bound, own)
+        if rewritten is not None:
+            try:
+                return self._answer(rewritten.tokens, values, extra, rewritten.tables)
+            except Exception as problem:
+                # DataFusion passes on no exception as it was
+                if not isinstance(problem, Unfit) and not isinstance(self.access.failure, Unfit):
+                    raise
+                self.access.failure = None
+        return self._answer(bound, values, extra, {})
+
+    def _answer(
+        self,
+        tokens: Sequence[Token],
+        values: dict[str, pa.Scalar],
+        extra: Mapping[str, pa.Table],
+        stand_ins: Mapping[str, StandIn],
+    ) -> _Answer:
+        rewriter = Rewriter(self.params, seconds=bool(self.tables))
+        text = rewriter.render(tokens)
+        simple = sum(t.is_word("select") for t in tokens) < 2
         with planning(_SIMPLE_PASSES if simple else _PASSES) as planner:
             planner.add_functions(rewriter.functions.values())
-            datasets = self.catalog.register(planner, bound, self.access, extra)
-            frame = planner.context.sql_with_options(text, _OPTIONS, param_values=values)
-            plan = frame.optimized_logical_plan()
-            del frame
+            held = {name: SourceDataset(HeldSource(rows), self.access) for name, rows in extra.items()}
+            summing = {
+                name: StandInDataset(self.catalog.table(one.table.name), one, self.access)
+                for name, one in stand_ins.items()
+            }
+            datasets = self.catalog.register(planner, tokens, self.access, held | summing)
+            try:
+                plan = planner.context.sql_with_options(text, _OPTIONS, param_values=values).optimized_logical_plan()
+            except Exception as problem:
+                # the error to tell is that of the statement as it was written
+                raise (Unfit() if stand_ins else problem) from None
+            for name, bucket in buckets_of(plan, stand_ins, rewriter.floors).items():
+                summing[name].group(rewriter.floors.get(bucket))
             rows, bounds = _narrow(plan, datasets, subqueries=not simple)
             check_joins(plan, lambda key: datasets[key].most_rows() if key in datasets else None)
             partitions = 1 if rows is not None and rows <= _SMALL else CPUS
@@ -144,7 +186,7 @@ class _Run:
                 running_frame = context.create_dataframe_from_logical_plan(plan)
                 schema = running_frame.schema()
                 batches = self._collect(running_frame)
-        return schema, batches, bounds
+        return _Answer(schema, batches, bounds)
 
     def _collect(self, frame: Any) -> list[pa.RecordBatch]:
         batches: list[pa.RecordBatch] = []

@@ -1,0 +1,215 @@
+"""Finds the SELECTs of a statement that may be answered from sums, and has them read a stand-in for their table.
+
+    SELECT host, time_bucket('5m', time) AS b, avg(v) AS v FROM t WHERE … GROUP BY 1, 2 HAVING … ORDER BY …
+
+This half only looks at the text: one table, aggregates of plain columns, no field beside them. Whether the planner
+understands it the same way is for `shape` to say. WHERE and GROUP BY stay as they are written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kymograph.model.schema import TableSchema
+from kymograph.model.time import TIME
+from kymograph.sql.partial.measures import AGGREGATES, PREFIX, StandIn, Unfit
+from kymograph.sql.tokens import Token, closing, is_call, name_token, split_commas
+
+_CLAUSES = ("from", "where", "group", "having", "order", "limit", "offset")
+_SETS = ("union", "except", "intersect")
+_REFUSED = frozenset(
+    ("select", "join", "lateral", "window", "qualify", "into", "distinct", "fetch", "cluster", "distribute", "sort")
+)
+_AFTER_CALL = ("over", "filter", "within", "ignore", "respect")
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A statement that reads stand-ins.
+
+    Attributes:
+        tables: stand-ins by name.
+    """
+
+    tokens: list[Token]
+    tables: dict[str, StandIn]
+
+
+def rewrite(tokens: Sequence[Token], tables: Mapping[str, TableSchema]) -> Rewritten | None:
+    """The statement with every fitting SELECT changed; None where there is none."""
+    if tokens[0].is_word("explain") or any(token.value.startswith(PREFIX) for token in tokens):
+        return None
+    if not any(is_call(tokens, i, AGGREGATES) for i in range(len(tokens))):
+        return None
+    written, found = list(tokens), dict[str, StandIn]()
+    for begin in range(len(tokens) - 1, -1, -1):  # from the end, so that earlier places stay where they are
+        if not tokens[begin].is_word("select"):
+            continue
+        try:
+            block = _Block(tokens, begin, tables, f"{PREFIX}_{len(found)}")
+            written[begin : block.end] = block.written()
+            found[block.stand_in.name] = block.stand_in
+        except Unfit:
+            continue
+    return Rewritten(written, found) if found else None
+
+
+class _Block:
+    """One SELECT of one table."""
+
+    def __init__(self, tokens: Sequence[Token], begin: int, tables: Mapping[str, TableSchema], name: str) -> None:
+        self._tokens = tokens
+        self._begin = begin
+        self._at, self.end = _clauses(tokens, begin)
+        self._items = split_commas(tokens[begin + 1 : self._at["from"]])
+        self._from = list(tokens[self._at["from"] + 1 : self._after("from")])
+        table = self._table(tables)
+        self._fields = frozenset(column for column, _ in table.fields)
+        self.stand_in = StandIn(name, self._from[-1].value, table)
+        self._aliases = {item[-1].value for item in self._items if len(item) > 1}
+
+    def _table(self, tables: Mapping[str, TableSchema]) -> TableSchema:
+        """The table of `FROM t`, `FROM t a` or `FROM t AS a`."""
+        parts = self._from
+        if len(parts) == 3 and parts[1].is_word("as"):
+            parts = [parts[0], parts[2]]
+        if not 0 < len(parts) < 3 or any(part.kind not in ("word", "name") for part in parts):
+            raise Unfit
+        name = parts[0].value
+        if name not in tables or _is_with_query(self._tokens, name):
+            raise Unfit
+        return tables[name]
+
+    def _after(self, clause: str) -> int:
+        """Where the clause ends."""
+        return min((place for place in self._at.values() if place > self._at[clause]), default=self.end)
+
+    def written(self) -> list[Token]:
+        result = [self._tokens[self._begin]]
+        for k, item in enumerate(self._items):
+            result += [Token("punct", ",", ",")] if k else []
+            result += self._item(item)
+        relation = [Token("word", "as", "AS"), name_token(self.stand_in.relation)]
+        result += [self._tokens[self._at["from"]], name_token(self.stand_in.name), *relation]
+        for clause in ("where", "group", "having", "order", "limit", "offset"):
+            if clause in self._at:
+                part = list(self._tokens[self._at[clause] : self._after(clause)])
+                result += part if clause in ("where", "group") else self._replaced(part)
+        if not self.stand_in.measures:
+            raise Unfit
+        return result
+
+    def _item(self, item: list[Token]) -> list[Token]:
+        """An item of the SELECT list; what its column would have been called stays its name."""
+        replaced = self._replaced(item)
+        if replaced == item:
+            return replaced
+        named = item[-1].kind in ("word", "name") and (item[-2].is_word("as") or item[-2].is_punct(")"))
+        if named and not item[-1].is_word("end"):
+            return replaced
+        whole = is_call(item, 0, AGGREGATES) and closing(item, 1) == len(item) - 1
+        column = item[-2]
+        if not whole or not (column.is_punct("*") or column.kind in ("word", "name")):
+            raise Unfit
+        shown = "*" if column.is_punct("*") else f"{self.stand_in.relation}.{column.value}"
+        if shown != "*" and not all(_PLAIN.fullmatch(part) for part in (self.stand_in.relation, column.value)):
+            raise Unfit
+        return [*replaced, Token("word", "as", "AS"), name_token(f"{item[0].value}({shown})")]
+
+    def _replaced(self, part: list[Token]) -> list[Token]:
+        """The tokens, every aggregate written with measures.
+
+        Raises:
+            Unfit: a field that is no plain argument of an aggregate.
+        """
+        result: list[Token] = []
+        i = 0
+        while i < len(part):
+            token = part[i]
+            if is_call(part, i, AGGREGATES):
+                close = closing(part, i + 1)
+                if self._counts_labels(part[i:close]):
+                    result += part[i : close + 1]
+                    i = close + 1
+                    continue
+                if close + 1 < len(part) and part[close + 1].is_word(*_AFTER_CALL):
+                    raise Unfit
+                column, before = self._argument(token.value, part[i + 2 : close])
+                result += self.stand_in.written(token.value, column, before)
+                i = close + 1
+                continue
+            named = i and part[i - 1].is_word("as")
+            if token.kind in ("word", "name") and token.value in self._fields - self._aliases and not named:
+                raise Unfit
+            result.append(token)
+            i += 1
+        return result
+
+    def _counts_labels(self, call: list[Token]) -> bool:
+        """Whether it is `count(DISTINCT label`, which comes out the same however often a label is there."""
+        return (
+            len(call) > 3
+            and call[0].is_word("count")
+            and call[2].is_word("distinct")
+            and call[-1].value in self.stand_in.table.labels
+        )
+
+    def _argument(self, function: str, tokens: list[Token]) -> tuple[str, list[Token]]:
+        """Name of the column that an aggregate takes, "" for all of a row; and its qualifier as written."""
+        if len(tokens) == 1 and function == "count" and (tokens[0].is_punct("*") or tokens[0].kind == "number"):
+            return "", []
+        before = tokens[:-1]
+        if not tokens or tokens[-1].kind not in ("word", "name"):
+            raise Unfit
+        if before and not (len(before) == 2 and before[0].value == self.stand_in.relation and before[1].is_punct(".")):
+            raise Unfit
+        name = tokens[-1].value
+        if name in self._fields or (name == TIME and function in ("min", "max")):
+            return name, before
+        raise Unfit
+
+
+def _clauses(tokens: Sequence[Token], begin: int) -> tuple[dict[str, int], int]:
+    """Where the clauses of the SELECT at `begin` are, and where it ends."""
+    found: dict[str, int] = {}
+    depth = 0
+    for i in range(begin + 1, len(tokens)):
+        token = tokens[i]
+        if token.kind == "punct":
+            depth += (token.value in "([{") - (token.value in ")]}")
+            if depth < 0:
+                return _complete(found), i
+        if token.kind != "word" or tokens[i - 1].is_punct("."):
+            continue
+        if token.value == "select" or (depth == 0 and token.value in _REFUSED):
+            raise Unfit
+        if depth == 0 and token.value in _SETS:
+            return _complete(found), i
+        if depth == 0 and token.value in _CLAUSES:
+            if tokens[i - 1].is_word("as") or token.value in found:
+                raise Unfit
+            found[token.value] = i
+    return _complete(found), len(tokens)
+
+
+def _complete(found: dict[str, int]) -> dict[str, int]:
+    places = [found[clause] for clause in _CLAUSES if clause in found]
+    # LIMIT and OFFSET come in either order
+    if "from" not in found or places[:-2] != sorted(places[:-2]) or places[0] != min(places):
+        raise Unfit
+    return found
+
+
+def _is_with_query(tokens: Sequence[Token], name: str) -> bool:
+    """Whether a WITH query of the statement may have this name."""
+    for i in range(len(tokens) - 2):
+        if tokens[i].kind in ("word", "name") and tokens[i].value == name:
+            after = tokens[i + 1]
+            if after.is_punct("(") or (
+                after.is_word("as") and (tokens[i + 2].is_punct("(") or tokens[i + 2].is_word("materialized", "not"))
+            ):
+                return True
+    return False
