@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from kymograph.engine.rings import Rings
 from kymograph.engine.streams import Streams
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import TableSchema
@@ -137,6 +138,10 @@ class CheckReport:
 @runtime_checkable
 class Engine(Protocol):
     """What every engine does. Names of tables are given as text; unknown ones raise NotFound."""
+
+    @property
+    def rings(self) -> Rings:
+        """The series that it keeps in rings."""
 
     @property
     def streams(self) -> Streams:

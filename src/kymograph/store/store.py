@@ -6,13 +6,16 @@ from kymograph.store.ingest.verbs import IngestVerbs
 from kymograph.store.namespace_verbs import NamespaceVerbs
 from kymograph.store.query_verbs import QueryVerbs
 from kymograph.store.remote.verbs import RemoteVerbs
+from kymograph.store.rings.verbs import RingVerbs
 from kymograph.store.rollups.verbs import RollupVerbs
 from kymograph.store.streams.verbs import StreamVerbs
 from kymograph.store.table_verbs import TableVerbs
 from kymograph.store.upkeep_verbs import UpkeepVerbs
 
 
-class Store(RemoteVerbs, RollupVerbs, IngestVerbs, TableVerbs, QueryVerbs, StreamVerbs, UpkeepVerbs, NamespaceVerbs):
+class Store(
+    RingVerbs, RemoteVerbs, RollupVerbs, IngestVerbs, TableVerbs, QueryVerbs, StreamVerbs, UpkeepVerbs, NamespaceVerbs
+):
     """A store of tables and metrics; every method may be called from many threads.
 
     Wherever a time is taken it is int µs, datetime (naive means UTC), ISO 8601 text, or an Arrow, NumPy or pandas
