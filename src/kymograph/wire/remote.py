@@ -180,5 +180,5 @@ class Decoder:
             number = int(out.argmax())
             name, labels = self.series[int(np.repeat(found.slots, found.counts)[number])]
             raise TimeError(f"the time {times[number]} ms of {name[:80]} with {len(labels)} labels is out of range")
-        slots = found.slots if len(found.slots) == len(times) else np.repeat(found.slots, found.counts)
+        slots = found.slots if (found.counts == 1).all() else np.repeat(found.slots, found.counts)
         return Written(slots, times * 1000, values, about, walk.histograms, walk.exemplars)

@@ -68,9 +68,10 @@ def series_v1(data: bytes, at: int, end: int) -> Parsed:
         if number == 2:
             _sample(found, data, first, last)
         elif number == 3:
-            found.exemplars += _one(data, first, last)
+            found.exemplars += 1
+            _check_exemplar(data, first, last)
         else:
-            found.histograms += _one(data, first, last)
+            found.histograms += 1
     return found
 
 
@@ -92,9 +93,10 @@ def series_v2(data: bytes, at: int, end: int) -> Parsed:
             if number == 2:
                 _sample(found, data, first, last)
             elif number == 3:
-                found.histograms += _one(data, first, last)
+                found.histograms += 1
             elif number == 4:
-                found.exemplars += _one(data, first, last)
+                found.exemplars += 1
+                _check_exemplar(data, first, last, refs=True)
             else:
                 found.about = (first, last)
     if found.key_end == at:
@@ -115,11 +117,14 @@ def _packed(data: bytes, at: int, end: int) -> list[int]:
     return numbers
 
 
-def _one(data: bytes, at: int, end: int) -> int:
-    """1 for a message that is well formed; what is in it is not kept."""
-    for _ in fields(data, at, end):
-        pass
-    return 1
+def _check_exemplar(data: bytes, at: int, end: int, *, refs: bool = False) -> None:
+    """What is passed over must be well formed too: a message is taken whole or not at all."""
+    for number, kind, first, last in fields(data, at, end):
+        if number == 1 and kind == BYTES:
+            if refs:
+                _packed(data, first, last)
+            else:
+                _label(data, first, last)
 
 
 def _sample(found: Parsed, data: bytes, at: int, end: int) -> None:
@@ -150,18 +155,19 @@ def _must_be(kind: int, wanted: int, what: str, number: int) -> None:
 
 def labels_v1(data: bytes, places: list[tuple[int, int]]) -> tuple[str, Labels]:
     """Name and labels of the Label messages at these places; see `identity`."""
-    pairs = []
-    for at, end in places:
-        name = value = ""
-        for number, kind, first, last in fields(data, at, end):
-            if number in (1, 2):
-                _must_be(kind, BYTES, "Label", number)
-                if number == 1:
-                    name = text(data, first, last)
-                else:
-                    value = text(data, first, last)
-        pairs.append((name, value))
-    return identity(pairs)
+    return identity([_label(data, at, end) for at, end in places])
+
+
+def _label(data: bytes, at: int, end: int) -> tuple[str, str]:
+    name = value = ""
+    for number, kind, first, last in fields(data, at, end):
+        if number in (1, 2):
+            _must_be(kind, BYTES, "Label", number)
+            if number == 1:
+                name = text(data, first, last)
+            else:
+                value = text(data, first, last)
+    return name, value
 
 
 def labels_v2(symbols: list[str], refs: list[int]) -> tuple[str, Labels]:
