@@ -22,6 +22,7 @@ from kymograph.promql.ast import LabelMatcher
 from kymograph.promql.index import Ints, LabelIndex
 from kymograph.promql.labels import NAME, Labels, matcher_mask
 from kymograph.promql.limits import Meter
+from kymograph.promql.runs import Part, edges, joined
 
 if TYPE_CHECKING:
     from kymograph.promql.tiers import Tiers
@@ -137,16 +138,16 @@ class Source:
             LimitExceeded: more series or samples than the meter has room for.
         """
         meter.series(len(selection.labels))
-        parts: list[tuple[Ints, Ints, Floats]] = []
+        parts: list[Part] = []
         if len(selection.ids) and SAMPLES in self._engine.tables():
             parts += self._scalars(selection.ids, start, end, meter)
         first = len(selection.ids)
         for wide in selection.wide:
             parts += self._wide(wide, first, start, end, meter)
             first += len(wide.rows) * len(wide.fields)
-        return _assembled(selection.labels, parts)
+        return SeriesSet(selection.labels, *joined(parts, len(selection.labels)))
 
-    def _scalars(self, ids: Ints, start: int, end: int, meter: Meter) -> Iterator[tuple[Ints, Ints, Floats]]:
+    def _scalars(self, ids: Ints, start: int, end: int, meter: Meter) -> Iterator[Part]:
         everything = len(ids) == len(self._engine.series())
         matchers = [] if everything else [Matcher(SERIES_ID, "in", frozenset(ids.tolist()))]
         places = np.full(int(ids[-1]) + 1, -1, np.int64)
@@ -154,17 +155,18 @@ class Source:
         scan = self._engine.scan(SAMPLES, matchers, start + 1, end + 1, [SERIES_ID, TIME, "value"])
         for batch in scan.batches():
             meter.spend(batch.num_rows)
-            series = batch.column(0).to_numpy(zero_copy_only=False)
-            values = batch.column(2)
-            where = places[np.minimum(series, len(places) - 1)]
-            where[series >= len(places)] = -1
-            times = micros_of(batch.column(1))
-            numbers = values.fill_null(0.0).to_numpy(zero_copy_only=False) if values.null_count else values.to_numpy()
+            series, values = batch.column(0).to_numpy(), batch.column(2)
+            bounds = edges(series)
+            found = series[bounds[:-1]]
+            where = np.where(found < len(places), places[np.minimum(found, len(places) - 1)], -1)
+            part = Part(where, bounds, micros_of(batch.column(1)), values.fill_null(0.0).to_numpy())
             if values.null_count:
-                where[values.is_null().to_numpy(zero_copy_only=False)] = -1
-            yield _known(where, times, numbers)
+                missing = values.is_null().to_numpy(zero_copy_only=False)
+                yield part.less(missing | np.repeat(where < 0, np.diff(bounds)))
+            else:
+                yield part.only(where >= 0)
 
-    def _wide(self, wide: _Wide, first: int, start: int, end: int, meter: Meter) -> Iterator[tuple[Ints, Ints, Floats]]:
+    def _wide(self, wide: _Wide, first: int, start: int, end: int, meter: Meter) -> Iterator[Part]:
         labels, size = wide.schema.labels, len(wide.rows)
         codes: list[dict[str, int]] = []
         matchers = []
@@ -223,27 +225,8 @@ def _numbers(column: pa.Array) -> tuple[Floats, Any]:
     return filled.to_numpy(zero_copy_only=False).astype(np.float64), there
 
 
-def _known(where: Ints, times: Ints, values: Floats) -> tuple[Ints, Ints, Floats]:
+def _known(where: Ints, times: Ints, values: Floats) -> Part:
     if len(where) and where.min() >= 0:
-        return where, times, values
+        return Part.of(where, times, values)
     there = where >= 0
-    return where[there], times[there], values[there]
-
-
-def _assembled(labels: list[Labels], parts: list[tuple[Ints, Ints, Floats]]) -> SeriesSet:
-    size = len(labels)
-    if not parts:
-        return SeriesSet(labels, np.zeros(0, np.int64), np.zeros(0), np.zeros(size + 1, np.int64))
-    series, times, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-    if len(times):
-        low, span = int(times.min()), int(times.max()) - int(times.min()) + 1
-        if size * span < 2**62:
-            key = series * span + (times - low)
-            # parts are sorted runs, and a stable sort of runs is a merge
-            order = None if (key[1:] > key[:-1]).all() else np.argsort(key, kind="stable")
-        else:
-            order = np.lexsort((times, series))
-        if order is not None:
-            series, times, values = series[order], times[order], values[order]
-    counts = np.bincount(series, minlength=size)
-    return SeriesSet(labels, times, values, np.concatenate([[0], np.cumsum(counts)]))
+    return Part.of(where[there], times[there], values[there])
