@@ -210,7 +210,7 @@ def test_odd_tables_and_values() -> None:
         assert get(server, "database/stats").json()["total_records"] == 4
         answer = get(server, "export", format="json", table="odd")
         rows = json.loads(answer.text, parse_constant=pytest.fail)
-        assert [row["time"] for row in rows] == [str(-(2**61)), "1970-01-01T00:00:00Z", str(2**61)]
+        assert [row["time"] for row in rows] == [str(-(2**61)), "1970-01-01T00:00:00.000000Z", str(2**61)]
         assert [row["value"] for row in rows] == [None, None, 0.1]
         assert [row["narrow"] for row in rows] == [None, 36.6, None]
         assert [row["big"] for row in rows] == [2**64 - 1, 0, None]

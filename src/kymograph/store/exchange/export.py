@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,8 +19,10 @@ from kymograph.store.exchange.text import csv_header, csv_lines, json_lines
 # key of the file's metadata that holds TableSchema.to_json; an import restores labels and policies from it
 METADATA = b"kymograph"
 # rows gathered before a Parquet row group or an Arrow batch is written
-_GROUP = 131_072
-_TEXT_ROWS = 16_384
+_GROUP = 65_536
+_TEXT_ROWS = 8192
+# text of a batch takes several times its size
+_TEXT_BYTES = 4 * 2**20
 
 
 def encode(
@@ -28,23 +31,48 @@ def encode(
     schema: TableSchema | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[bytes]:
-    """The rows in the given form, in pieces that together are one file; memory is that of a piece.
+    """The rows of a reader in the given form; see `pieces`.
 
     Args:
-        rows: any Arrow types; dictionary columns become plain text.
-        schema: the table they are from, kept in the metadata of Parquet and Arrow.
         progress: called with the number of rows done so far.
     """
-    batches = _counted(rows, progress)
+    return pieces(rows.schema, _counted(rows, progress), form, schema)
+
+
+def pieces(
+    arrow: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    form: Form,
+    schema: TableSchema | None = None,
+    *,
+    array: bool = False,
+) -> Iterator[bytes]:
+    """Batches in the given form, in pieces that together are one file; memory is that of a piece.
+
+    Args:
+        arrow: of the batches, any types; dictionary columns become plain text.
+        schema: the table they are from, kept in the metadata of Parquet and Arrow.
+        array: JSON is one array instead of lines, and says null where it has no word for a float.
+    """
     if form == "csv":
-        yield csv_header(rows.schema.names)
-        for batch in batches:
-            yield from map(csv_lines, _short(batch))
+        yield csv_header(arrow.names)
+        for batch in _short(batches):
+            yield csv_lines(batch)
+    elif form == "json" and array:
+        yield from _array(map(partial(json_lines, endless=False), _short(batches)))
     elif form == "json":
-        for batch in batches:
-            yield from map(json_lines, _short(batch))
+        yield from map(json_lines, _short(batches))
     else:
-        yield from _binary(rows.schema, batches, form, schema)
+        yield from _binary(arrow, iter(batches), form, schema)
+
+
+def _array(lines: Iterator[bytes]) -> Iterator[bytes]:
+    before = b"["
+    for some in lines:
+        # a line feed inside a text is written as \n, so every one of these ends a row
+        yield before + some[:-1].replace(b"\n", b",\n")
+        before = b",\n"
+    yield b"[]\n" if before == b"[" else b"]\n"
 
 
 def write_file(pieces: Iterator[bytes], path: Path) -> int:
@@ -80,9 +108,13 @@ def _counted(rows: pa.RecordBatchReader, progress: Callable[[int], None] | None)
             progress(done)
 
 
-def _short(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    for start in range(0, batch.num_rows, _TEXT_ROWS):
-        yield batch.slice(start, _TEXT_ROWS)
+def _short(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Slices of which the text is not large; none is empty."""
+    for batch in batches:
+        width = batch.nbytes // max(1, batch.num_rows) + 1
+        step = max(1, min(_TEXT_ROWS, _TEXT_BYTES // width))
+        for start in range(0, batch.num_rows, step):
+            yield batch.slice(start, step)
 
 
 class _Drain:
@@ -147,12 +179,15 @@ def _groups(batches: Iterator[pa.RecordBatch], plain: pa.Schema) -> Iterator[pa.
     waiting: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
-        arrays = [column.cast(kind) for column, kind in zip(batch.columns, plain.types, strict=True)]
-        waiting.append(pa.RecordBatch.from_arrays(arrays, schema=plain))
-        rows += batch.num_rows
-        if rows >= _GROUP:
-            yield pa.Table.from_batches(waiting, plain)
-            waiting, rows = [], 0
+        for start in range(0, batch.num_rows, _GROUP):
+            part = batch.slice(start, _GROUP)
+            # a part at a time: labels take many times their size as plain text
+            arrays = [column.cast(kind) for column, kind in zip(part.columns, plain.types, strict=True)]
+            waiting.append(pa.RecordBatch.from_arrays(arrays, schema=plain))
+            rows += part.num_rows
+            if rows >= _GROUP:
+                yield pa.Table.from_batches(waiting, plain)
+                waiting, rows = [], 0
     if rows:
         yield pa.Table.from_batches(waiting, plain)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from kymograph.errors import InvalidInput, KymographError
 from kymograph.model.schema import LABEL_TYPE, SAMPLES, table_schema
 from kymograph.model.time import TIME, TIME_TYPE, time_array, to_micros
 from kymograph.store.exchange.infer import Misfit, convert, infer_texts
-from kymograph.store.exchange.jsonlines import DIGITS, Lines, infer_rows, json_rows, rows_table
+from kymograph.store.exchange.jsonlines import DIGITS, infer_rows, json_rows, rows_table
 from kymograph.store.exchange.source import Source
 from kymograph.store.exchange.tabular import arrow_tables, csv_texts, parquet_tables, schema_within
 from kymograph.store.store import Store
@@ -81,10 +82,8 @@ def _tables(store: Store, table: str, source: Source, labels: Sequence[str] | No
     schema = store.tables().get(table) or table_schema(table)
     if table in store.tables() and labels is not None and set(labels) != set(schema.labels):
         raise InvalidInput(f"table {table} has the labels {', '.join(schema.labels) or '(none)'}, which cannot change")
-    if source.form == "csv":
-        yield from _from_csv(store, table, source, labels)
-    elif source.form == "json":
-        yield from _from_json(store, table, source, labels)
+    if source.form in _TEXTS:
+        yield from _from_text(store, table, source, labels, _TEXTS[source.form])
     else:
         yield from _from_arrow(store, table, source, labels)
 
@@ -118,57 +117,40 @@ def _storable(kind: pa.DataType) -> pa.DataType:
     return pa.float32() if pa.types.is_float16(kind) else kind
 
 
-def _from_csv(store: Store, table: str, source: Source, labels: Sequence[str] | None) -> Iterator[pa.Table]:
+@dataclass(frozen=True)
+class _Text:
+    """A form of text: how it comes in chunks, what types its columns have, and a chunk as a table.
+
+    Attributes:
+        chunks: the chunks of an open file.
+        judge: types of the columns that are not known, from chunks.
+        table: a chunk as a table, given all types and the number of rows before it.
+    """
+
+    chunks: Callable[[Any], Iterator[Any]]
+    judge: Callable[[Iterable[Any], _Types], _Types]
+    table: Callable[[Any, _Types, int], pa.Table]
+
+
+def _from_text(
+    store: Store, table: str, source: Source, labels: Sequence[str] | None, text: _Text
+) -> Iterator[pa.Table]:
     known = _known(store, table, labels)
-
-    def judged(chunks: Iterable[pa.Table]) -> _Types:
-        return {**known, **infer_texts(_unknown(known, chunks))}
-
     types = None
     if source.again:
         with source.open() as file:
-            types = judged(csv_texts(file))
+            types = {**known, **text.judge(text.chunks(file), known)}
     with source.open() as file:
-        chunks = csv_texts(file)
+        chunks = text.chunks(file)
         if types is None:
-            first = list(_take(chunks))
-            types, chunks = judged(first), chain(first, chunks)
-        row = 1
+            first = list(islice(chunks, 1))
+            types, chunks = {**known, **text.judge(first, known)}, chain(first, chunks)
+        before = 0
         for chunk in chunks:
-            if TIME not in chunk.column_names:
-                raise InvalidInput("there is no column time")
-            rows = _typed(chunk, types, row)
-            _create(store, table, labels, {n: types[n] for n in chunk.column_names if n in types})
+            rows = text.table(chunk, types, before)
+            _create(store, table, labels, {n: types[n] for n in rows.column_names if n in types})
             yield rows
-            row += chunk.num_rows
-
-
-def _from_json(store: Store, table: str, source: Source, labels: Sequence[str] | None) -> Iterator[pa.Table]:
-    known = _known(store, table, labels)
-
-    def judged(chunks: Iterable[Lines]) -> _Types:
-        return {**known, **infer_rows(chunks, known)}
-
-    types = None
-    if source.again:
-        with source.open() as file:
-            types = judged(json_rows(file))
-    with source.open() as file:
-        chunks = json_rows(file)
-        if types is None:
-            first = list(_take(chunks))
-            types, chunks = judged(first), chain(first, chunks)
-        for chunk in chunks:
-            rows = rows_table(chunk, types)
-            _create(store, table, labels, types)
-            yield rows
-
-
-def _take(chunks: Iterator[Any]) -> Iterator[Any]:
-    """The first chunk, if there is one."""
-    for chunk in chunks:
-        yield chunk
-        return
+            before += rows.num_rows
 
 
 def _known(store: Store, table: str, labels: Sequence[str] | None) -> _Types:
@@ -201,8 +183,11 @@ def _create(store: Store, table: str, labels: Sequence[str] | None, types: _Type
     store.create_table(table, labels, {n: kind for n, kind in types.items() if n != TIME and n not in labels})
 
 
-def _typed(chunk: pa.Table, types: _Types, first: int) -> pa.Table:
+def _typed(chunk: pa.Table, types: _Types, before: int) -> pa.Table:
     """Text columns as `types`; columns without a type have no values and are left out."""
+    first = before + 1
+    if TIME not in chunk.column_names:
+        raise InvalidInput("there is no column time")
     columns = {TIME: _times(chunk[TIME], first)}
     for name in chunk.column_names:
         if name == TIME:
@@ -235,3 +220,9 @@ def _times(column: pa.ChunkedArray, first: int) -> pa.Array:
                 why = problem.message if isinstance(problem, KymographError) else str(problem)
                 raise InvalidInput(f"row {first + at}: {why}") from None
         return time_array(pa.array(micros, pa.int64()))
+
+
+_TEXTS = {
+    "csv": _Text(csv_texts, lambda chunks, known: infer_texts(_unknown(known, chunks)), _typed),
+    "json": _Text(json_rows, infer_rows, lambda chunk, types, _: rows_table(chunk, types)),
+}

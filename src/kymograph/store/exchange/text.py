@@ -33,11 +33,14 @@ def csv_header(names: list[str]) -> bytes:
     return (",".join(quoted.to_pylist()) + "\n").encode()
 
 
-def json_lines(batch: pa.RecordBatch) -> bytes:
-    """One JSON object per row and line; NaN and infinities, which JSON lacks, are the texts NaN, ±Infinity."""
+def json_lines(batch: pa.RecordBatch, *, endless: bool = True) -> bytes:
+    """One JSON object per row and line.
+
+    NaN and infinities, which JSON lacks, are the texts NaN, ±Infinity; null without `endless`.
+    """
     parts: list[Any] = []
     for place, (name, column) in enumerate(zip(batch.schema.names, batch.columns, strict=True)):
-        parts += [("," if place else "{") + json.dumps(name, ensure_ascii=False) + ":", _json(column)]
+        parts += [("," if place else "{") + json.dumps(name, ensure_ascii=False) + ":", _json(column, endless)]
     return _joined([*parts, "}\n"], "null")
 
 
@@ -81,10 +84,10 @@ def _csv(column: pa.Array) -> pa.Array:
     return pc.if_else(special, pc.binary_join_element_wise('"', escaped, '"', ""), text)
 
 
-def _json(column: pa.Array) -> pa.Array:
+def _json(column: pa.Array, endless: bool) -> pa.Array:
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return _json(column.dictionary).take(column.indices)
+        return _json(column.dictionary, endless).take(column.indices)
     if _is_text(kind):
         return pa.array(
             [None if v is None else json.dumps(v, ensure_ascii=False) for v in column.to_pylist()], pa.string()
@@ -96,7 +99,7 @@ def _json(column: pa.Array) -> pa.Array:
         return text
     quoted = pc.binary_join_element_wise('"', text, '"', "")
     if pa.types.is_floating(kind):
-        return pc.if_else(pc.is_finite(column), text, quoted)
+        return pc.if_else(pc.is_finite(column), text, quoted if endless else pa.scalar(None, text.type))
     return quoted
 
 
