@@ -61,5 +61,8 @@ def number(value: float) -> str:
 
 
 def general(value: float) -> str:
-    """As `number`, but very small and very large ones with an exponent: what Go's %g writes in messages."""
-    return repr(value) if 0 < abs(value) < 1e-4 or 1e21 <= abs(value) < math.inf else number(value)
+    """As `number`, but below 1e-4 and from 1e6 on with an exponent: what Go's %g writes in messages and templates."""
+    size = abs(value)
+    if 0 < size < 1e-4 or 1e6 <= size < math.inf:
+        return np.format_float_scientific(value, trim="-", exp_digits=2)
+    return number(value)

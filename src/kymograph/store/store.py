@@ -8,13 +8,23 @@ from kymograph.store.query_verbs import QueryVerbs
 from kymograph.store.remote.verbs import RemoteVerbs
 from kymograph.store.rings.verbs import RingVerbs
 from kymograph.store.rollups.verbs import RollupVerbs
+from kymograph.store.rules.verbs import RuleVerbs
 from kymograph.store.streams.verbs import StreamVerbs
 from kymograph.store.table_verbs import TableVerbs
 from kymograph.store.upkeep_verbs import UpkeepVerbs
 
 
 class Store(
-    RingVerbs, RemoteVerbs, RollupVerbs, IngestVerbs, TableVerbs, QueryVerbs, StreamVerbs, UpkeepVerbs, NamespaceVerbs
+    RuleVerbs,
+    RingVerbs,
+    RemoteVerbs,
+    RollupVerbs,
+    IngestVerbs,
+    TableVerbs,
+    QueryVerbs,
+    StreamVerbs,
+    UpkeepVerbs,
+    NamespaceVerbs,
 ):
     """A store of tables and metrics; every method may be called from many threads.
 
