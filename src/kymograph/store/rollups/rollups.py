@@ -173,7 +173,7 @@ class Rollups:
         if start >= end:
             return 0
         below = self._known.get(rollup.source)
-        for low, high in slices(self._engine, rollup.tables[0], start, end, rollup.every, before=rollup.every):
+        for low, high in slices(self._engine, rollup.tables, start, end, rollup.every, before=rollup.every):
             rows += replace(self._engine, rollup, self._computed(rollup, below, low, high), low, high, gone)
         return rows
 

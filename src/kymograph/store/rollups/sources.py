@@ -64,29 +64,28 @@ class Rows:
 
 
 def slices(
-    engine: Engine, table: str, start: int, end: int, width: int, *, before: int = 0
+    engine: Engine, tables: Sequence[str], start: int, end: int, width: int, *, before: int = 0
 ) -> Iterator[tuple[int, int]]:
     """[start, end) in pieces of whole buckets, each of about `SLICE_ROWS` rows at most; pieces without rows too.
 
     Args:
         before: how much earlier than its start each piece is read, µs.
     """
-    schema = engine.tables().get(table)
-    numbers = engine.statistics(table) if schema is not None else None
-    if schema is None or numbers is None or numbers.oldest is None or numbers.newest is None:
-        yield start, end
-        return
-    low = max(start, numbers.oldest // width * width)
-    high = min(end, (numbers.newest // width + 1) * width)
+    schemas = engine.tables()
+    there = [name for name in tables if name in schemas]
+    numbers = [engine.statistics(name) for name in there]
+    oldest = min((one.oldest for one in numbers if one.oldest is not None), default=end)
+    newest = max((one.newest for one in numbers if one.newest is not None), default=end)
+    low, high = max(start, oldest // width * width), min(end, (newest // width + 1) * width)
     if low >= high:
         yield start, end
         return
     if start < low:
         yield start, low
-    stride = max(schema.partition // width * width, width)
+    stride = max(min(schemas[name].partition for name in there) // width * width, width)
     for at in range(low, high, stride):
         until = min(at + stride, high)
-        rows = engine.scan(table, (), at - before, until, [TIME]).rows
+        rows = sum(engine.scan(name, (), at - before, until, [TIME]).rows for name in there)
         pieces = min(-(-rows // SLICE_ROWS), (until - at) // width) or 1
         step = -(-(until - at) // pieces // width) * width
         yield from ((piece, min(piece + step, until)) for piece in range(at, until, step))

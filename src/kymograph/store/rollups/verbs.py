@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from kymograph.engine.interface import Engine
 from kymograph.errors import ReadOnly
 from kymograph.model.time import to_micros
-from kymograph.options import Retention, StoreOptions
+from kymograph.options import Retention, StoreOptions, parse_duration
 from kymograph.store.base import StoreBase
 from kymograph.store.jobs import Job
 from kymograph.store.namespaces import Place
+from kymograph.store.rollups.definition import bucket_width
+from kymograph.store.rollups.downsampling import Downsampling
+from kymograph.store.rollups.keeper import ReadersKeeper, WritersKeeper
+from kymograph.store.rollups.lines import chosen_of, policy_of
 from kymograph.store.rollups.rollups import Rollups
 from kymograph.store.rollups.watched import Watched
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from kymograph.promql.source import Source
 
 JOB = "rollups"
 _PAUSE = 30 * 10**6
@@ -37,6 +43,8 @@ class RollupVerbs(StoreBase):
         # whoever writes, by whatever verb, has to pass by those who have summarised
         super().__init__(engine if reading else cast(Engine, Watched(engine)), options, path, place)
         if not reading:
+            # what a crash has left half done comes before the first write
+            self._downsampling().recover()
             self._jobs.add(Job(JOB, _PAUSE, self._refresh_all))
 
     def create_rollup(
@@ -105,12 +113,87 @@ class RollupVerbs(StoreBase):
         """Forget a rollup with its table. Raises NotFound, InvalidInput where another is built on it."""
         self._written(lambda: self._rollups().drop(name))
 
+    def downsample(
+        self,
+        older_than: str | timedelta | int,
+        interval: str | timedelta | int,
+        name: str | None = None,
+        labels: Mapping[str, Any] | None = None,
+    ) -> dict[str, int]:
+        """Replace scalar samples by their summaries now, for good.
+
+        PromQL asks the summaries as it asked the samples: over ranges that begin and end where their buckets do
+        (multiples of the interval), functions such as `avg_over_time`, `rate` and `integrate` give what they gave; over
+        others they interpolate, and a warning says so. The summaries are in the table `samples_INTERVAL`, of
+        buckets (time - interval, time] as PromQL's windows are. A sample that comes later goes into its summary.
+
+        Args:
+            older_than: what is older than this before now, down to a whole bucket.
+            interval: of the buckets; 1 s to a year, a multiple or divisor of those in use.
+            name: only this metric.
+            labels: only series with these; a list of values means any of them.
+
+        Returns:
+            samples (removed), summaries (written), interval and upto (µs: up to when samples were replaced).
+        """
+        older, width = parse_duration(older_than), bucket_width(interval)
+        chosen = chosen_of(name, labels)
+        return self._written(lambda: self._downsampling().once(older, width, chosen))
+
+    def downsample_policy(
+        self, policy: Any, name: str | None = None, labels: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Do as `downsample` from now on, in the background: `"1h -> 1m, 1w -> 5m, 30d -> 1h"`.
+
+        It replaces the policy of the same name and labels; "" or None ends it, and what was replaced stays so. To
+        rewrite little, samples go when they are an eighth older than they have to be.
+
+        Args:
+            policy: ages and intervals as text or as pairs, the older the coarser.
+
+        Returns:
+            As `downsample_policies()`.
+        """
+        pairs = policy_of(policy) if policy else []
+        chosen = chosen_of(name, labels)
+        self._written(lambda: self._downsampling().set_policy(chosen, pairs))
+        return self.downsample_policies()
+
+    def downsample_policies(self) -> list[dict[str, Any]]:
+        """What is downsampled: labels (`__name__` is the metric), older_than (µs; None: only by hand), interval (µs),
+        table and boundary (µs: up to when; None: nothing yet).
+        """
+        self._check()
+        return self._downsampling().policies()
+
     def _rollups(self) -> Rollups:
+        watched = self._watched()
+        return self._kept("rollups", lambda: Rollups(cast(Engine, watched), watched.touched))
+
+    def _downsampling(self) -> Downsampling:
+        watched, rollups = self._watched(), self._rollups()
+        return self._kept("downsampling", lambda: Downsampling(cast(Engine, watched), watched.touched, rollups))
+
+    def _watched(self) -> Watched:
         engine = self.engine
         if not isinstance(engine, Watched):
             raise ReadOnly("rollups belong to the writing process", hint="their tables can be read here")
-        watched = engine
-        return self._kept("rollups", lambda: Rollups(cast(Engine, watched), watched.touched))
+        return engine
+
+    def _series_source(self) -> Source:
+        source = super()._series_source()  # type: ignore[misc]
+        if source.tiers is None:
+            from kymograph.promql.tiers import Tiers
+
+            source.tiers = Tiers(self.engine, self._keeper())
+        found: Source = source
+        return found
+
+    def _keeper(self) -> WritersKeeper | ReadersKeeper:
+        if not isinstance(self.engine, Watched):
+            return ReadersKeeper(self.engine)
+        return WritersKeeper(self.engine, self.engine.touched, self._rollups(), self._downsampling())
 
     def _refresh_all(self) -> str:
-        return self._written(self._rollups().run)
+        rooms, downsampling = self._rollups(), self._downsampling()
+        return f"{self._written(rooms.run)}; {self._written(downsampling.run)}"

@@ -10,7 +10,9 @@ import pyarrow as pa
 from kymograph.engine.interface import Engine
 from kymograph.errors import InvalidInput
 from kymograph.model.matcher import Matcher
+from kymograph.model.schema import SAMPLES
 from kymograph.model.time import MAX_TIME, MIN_TIME, micros_of
+from kymograph.store.rollups.levels import delete_inside
 from kymograph.store.rollups.touched import Touched
 
 _OWN = ("append", "delete", "drop_table", "notes", "failure")
@@ -53,6 +55,8 @@ class Watched:
         self, table: str, matchers: Sequence[Matcher] = (), start: int | None = None, end: int | None = None
     ) -> int:
         """See `Engine.delete`."""
+        if table == SAMPLES:
+            delete_inside(self.inner, tuple(matchers), start, end)
         if not self.touched.watched(table):
             return self.inner.delete(table, matchers, start, end)
         numbers = self.inner.statistics(table)
