@@ -19,7 +19,7 @@ from kymograph.promql.source import Floats
 from kymograph.promql.windows import exact_sum
 from kymograph.promql.xxhash import hash_of
 
-_BLOCK = 1_000_000
+_BLOCK = 262_144  # cells summed at once; more do not stay in the cache
 
 
 def group_labels(labels: list[Labels], node: ast.Aggregate) -> list[Labels]:

@@ -11,6 +11,7 @@ import numpy as np
 from kymograph.errors import QueryError
 from kymograph.promql import ast, buckets, labelling, rates
 from kymograph.promql.check import kind_of
+from kymograph.promql.cores import each
 from kymograph.promql.frame import Frame, single
 from kymograph.promql.functions import WINDOWED
 from kymograph.promql.instant import CALENDAR, ELEMENTWISE, calendar, rounded
@@ -117,9 +118,12 @@ def _blocks(evaluator: Evaluator, windows: Windows, function: Callable[[Windows]
     """A function of Windows, block by block; series without any result are left out."""
     labels: list[Labels] = []
     values, present = [], []
-    for block in windows.blocks():
+
+    def one(block: Windows) -> Frame:
         evaluator.meter.room(0)
-        found = Frame(block.labels, *function(block)).pruned()
+        return Frame(block.labels, *function(block)).pruned()
+
+    for found in each(one, windows.blocks()):
         labels += found.labels
         values.append(found.values)
         present.append(found.present)

@@ -20,7 +20,8 @@ from kymograph.promql.index import Ints
 from kymograph.promql.labels import Bools, Labels
 from kymograph.promql.source import Floats, SeriesSet
 
-_BLOCK = 2_000_000  # cells worked on at once
+_BLOCK = 2_000_000  # cells of rectangles worked on at once
+_CACHED = 32_768  # cells of series × steps worked on at once: what a core's cache holds of a few arrays of them
 _DENSE = 24  # samples per stored sample above which windows are reckoned by doubling
 
 
@@ -30,11 +31,14 @@ def positions(series: SeriesSet, grid: Grid) -> Ints:
         return np.repeat(positions(series, Grid(grid.start, 0, 1)), grid.count, axis=1)
     size, count = len(series.labels), grid.count
     step = max(grid.step, 1)
-    column = -((grid.start - series.times) // step)  # the first step that is not before the sample
-    np.clip(column, 0, count, out=column)
+    column = series.times - (grid.start - step + 1)
+    column //= step  # the first step that is not before the sample
+    np.maximum(column, 0, out=column)
+    np.minimum(column, count, out=column)
     column += np.repeat(np.arange(size) * (count + 1), np.diff(series.offsets))
-    found = np.bincount(column, minlength=size * (count + 1)).reshape(size, count + 1)[:, :count]
-    return np.cumsum(found, axis=1) + series.offsets[:-1, None]
+    # counted over all series at once: those before a series are its offset
+    found: Ints = np.cumsum(np.bincount(column, minlength=size * (count + 1)))
+    return found.reshape(size, count + 1)[:, :count]
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ class Windows:
         return self.grid.times
 
     def blocks(self) -> Iterator[Windows]:
-        """The same in parts of whole series, each small enough for temporary arrays of its shape."""
-        rows = max(1, _BLOCK // max(1, self.grid.count))
+        """The same in parts of whole series, each small enough for its temporary arrays to stay in the cache."""
+        rows = max(1, _CACHED // max(1, self.grid.count))
         size, offsets = len(self.labels), self.series.offsets
         if size <= rows:
             yield self
@@ -107,7 +111,7 @@ class Windows:
 
     def at(self, values: Any, places: Ints) -> Any:
         """`values` at sample indices; anything where there is no sample."""
-        return values[np.clip(places, 0, len(values) - 1)] if len(values) else np.zeros(places.shape, values.dtype)
+        return values.take(places, mode="clip") if len(values) else np.zeros(places.shape, values.dtype)
 
     @property
     def first(self) -> Floats:
