@@ -274,7 +274,7 @@ def test_other_types_are_a_415(server: Running) -> None:
     with server.client() as http:
         for kind in ("", "text/plain", "application/grpc"):
             answer = http.post(PATHS[0], content=b"x", headers={"Content-Type": kind})
-            assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_type")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
         assert http.post(PATHS[0], content=b"", headers={"Content-Type": "application/x-protobuf"}).status_code == 200
 
 

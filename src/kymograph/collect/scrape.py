@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from typing import cast
 from urllib.parse import urlunsplit
 
 from kymograph.collect import fetch
@@ -22,17 +23,6 @@ ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.
 
 PAGE_BYTES = 64 * 2**20
 PAGE_SAMPLES = 500_000
-
-_KINDS: dict[str, Kind] = {
-    "counter": "counter",
-    "gauge": "gauge",
-    "histogram": "histogram",
-    "gaugehistogram": "histogram",
-    "summary": "summary",
-    "info": "gauge",
-    "stateset": "gauge",
-    "untyped": "untyped",
-}
 
 _OWN: dict[str, dict[str, str]] = {
     "up": {"kind": "gauge", "help": "1 if the target answered the scrape with a page that could be read, else 0"},
@@ -155,9 +145,10 @@ class ScrapeCollector:
             for name, labels, value, own in family.samples:
                 meta = describe.get(name)
                 if meta is None:
-                    meta = describe[name] = _meta(family, name)
+                    meta = describe[name] = exposition.metadata(family, name)
                 key, recorded = self._series(name, labels)
-                sample = Sample(name, value, recorded, now if own is None else own, _KINDS[meta.get("kind", "untyped")])
+                kind = cast(Kind, meta.get("kind", "untyped"))
+                sample = Sample(name, value, recorded, now if own is None else own, kind)
                 if own is None:
                     if key in alive:
                         continue
@@ -183,14 +174,3 @@ class ScrapeCollector:
             known = labels, ((name, tuple(sorted(recorded.items()))), recorded)
             self._known[id(labels)] = known
         return known[1]
-
-
-def _meta(family: exposition.Family, name: str) -> dict[str, str]:
-    """Metadata of one sample name of a family; counts have no unit, creation times one of their own."""
-    kind, unit = str(_KINDS[family.kind]), family.unit
-    if name != family.name and name.endswith("_created"):
-        kind, unit = "gauge", "seconds"
-    elif kind in ("histogram", "summary") and name.endswith(("_bucket", "_count", "_gcount")):
-        unit = ""
-    meta = {"kind": kind, "unit": unit, "help": family.help}
-    return {key: text for key, text in meta.items() if text}

@@ -12,11 +12,26 @@ from kymograph.server import faults, namespaces
 from kymograph.server.direct import Direct
 from kymograph.server.guard import Guard
 from kymograph.server.namespaces import NamespaceDoor, NamespaceHall
-from kymograph.server.routes import access, influx, metrics, otlp, pages, prometheus, query, remote, store, telemetry
+from kymograph.server.prefix import PathPrefix
+from kymograph.server.routes import (
+    access,
+    dashboards,
+    imports,
+    influx,
+    metrics,
+    otlp,
+    pages,
+    prometheus,
+    query,
+    remote,
+    rings,
+    store,
+    telemetry,
+)
 from kymograph.server.state import ServerState
 
 # what is there over the whole store and over each namespace alike
-_STORE = (telemetry, query, store, influx, otlp, metrics, prometheus, remote)
+_STORE = (telemetry, query, store, imports, influx, otlp, metrics, prometheus, remote, rings, dashboards)
 _ABOUT = """Telemetry of this machine: live, recorded, and in SQL.
 
 Errors are `{"error": {"code", "message", "hint"}}`. Times are ISO 8601 in UTC; NaN and infinities are null in JSON.
@@ -31,6 +46,8 @@ def create_app(state: ServerState) -> FastAPI:
         Guard, gate=state.gate, meter=state.meter, pool=state.light, limits=state.limits, hosts=state.hosts
     )
     app.add_middleware(NamespaceDoor)
+    if state.prefix:
+        app.add_middleware(PathPrefix, prefix=state.prefix)
     return app
 
 

@@ -75,6 +75,8 @@ _OPEN_KINDS = {
     "stateset": "stateset",
 }
 
+_STORED = {"gaugehistogram": "histogram", "info": "gauge", "stateset": "gauge"}
+
 Series = tuple[str, dict[str, str]]
 
 
@@ -288,6 +290,20 @@ def _short(text: str) -> str:
 
 def _error(number: int, what: str) -> InvalidInput:
     return InvalidInput(f"exposition line {number} {what}")
+
+
+def metadata(family: Family, name: str) -> dict[str, str]:
+    """kind, unit and help of one sample name of a family, each where there is one.
+
+    Counts have no unit, creation times one of their own; kinds that scalar metrics do not have become the nearest.
+    """
+    kind, unit = _STORED.get(family.kind, str(family.kind)), family.unit
+    if name != family.name and name.endswith("_created"):
+        kind, unit = "gauge", "seconds"
+    elif kind in ("histogram", "summary") and name.endswith(("_bucket", "_count", "_gcount")):
+        unit = ""
+    meta = {"kind": kind, "unit": unit, "help": family.help}
+    return {key: text for key, text in meta.items() if text}
 
 
 def render(families: Iterable[Family]) -> bytes:

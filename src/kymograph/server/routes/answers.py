@@ -20,7 +20,7 @@ def json_answer(value: Any, status: int = 200) -> Response:
 
 
 async def streamed(pool: Pool, format: str, pieces: Iterator[bytes], filename: str | None = None) -> Response:
-    """An answer made piece by piece.
+    """An answer made piece by piece, in a format of `MEDIA` or of the media type given.
 
     The first piece is made before the answer begins, so that what fails at once still gets a status of its own.
     """
@@ -36,7 +36,7 @@ async def streamed(pool: Pool, format: str, pieces: Iterator[bytes], filename: s
             await chunks.aclose()  # type: ignore[attr-defined]
 
     headers = {"Content-Disposition": f'attachment; filename="{filename}"'} if filename else None
-    return StreamingResponse(body(), headers=headers, media_type=MEDIA[format])
+    return StreamingResponse(body(), headers=headers, media_type=MEDIA.get(format, format))
 
 
 def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:

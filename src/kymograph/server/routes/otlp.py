@@ -29,7 +29,7 @@ def router(state: ServerState) -> APIRouter:
         if kind not in (_PROTOBUF, _JSON):
             raise Refusal(
                 415,
-                "unsupported_type",
+                "unsupported_media_type",
                 f"the Content-Type {kind[:80]!r} is not OTLP's",
                 f"{_PROTOBUF} or {_JSON}; set the exporter's protocol to http/protobuf",
             )

@@ -36,6 +36,7 @@ def import_rows(
     form: str | None = None,
     labels: Sequence[str] | None = None,
     progress: Progress | None = None,
+    whole: bool = False,
 ) -> int:
     """Store the rows of one file; memory is that of a few chunks, however large the file is.
 
@@ -49,6 +50,7 @@ def import_rows(
         given: a path (`.gz`, `.zst` and `.bz2` of text are unpacked), or a binary stream.
         form: csv, json, parquet or arrow; None goes by the name.
         labels: the label columns of a new table; those of an existing table must be the same.
+        whole: read all of the file before any of it is stored, so that a bad row costs nothing but memory.
 
     Returns:
         Rows stored.
@@ -59,7 +61,8 @@ def import_rows(
     source = Source(given, form)
     taken = 0
     try:
-        for rows in _tables(store, table, source, labels):
+        tables = _tables(store, table, source, labels)
+        for rows in _together(tables) if whole else tables:
             taken += store.write(table, rows)
             if progress is not None:
                 progress(taken, source.fraction())
@@ -71,6 +74,12 @@ def import_rows(
         first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise InvalidInput(f"{source.name} is not readable as {source.form}: {first[:300]}; {_stored(taken)}") from None
     return taken
+
+
+def _together(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    found = list(tables)
+    if found:
+        yield pa.concat_tables(found, promote_options="permissive")
 
 
 def _stored(rows: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import shutil
 import tempfile
@@ -51,7 +52,8 @@ class Source:
         else:
             self._stream = given
             self.name = str(getattr(given, "name", "the stream"))
-            self.again = False
+            # what lies in memory can be read as often as a file
+            self.again = isinstance(given, io.BytesIO)
         self.form: Form = form_of(self.name, form)
 
     @contextmanager
@@ -83,6 +85,8 @@ class Source:
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
         if self._stream is not None:
+            if self.again:
+                self._stream.seek(0)
             yield self._stream
         else:
             assert self._path is not None

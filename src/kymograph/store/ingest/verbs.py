@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kymograph.model.time import to_micros
+from kymograph.store.ingest.exposition import PageWriter
 from kymograph.store.ingest.lines import LinesReport, LineWriter
 from kymograph.store.ingest.otlp import OtlpWriter
 from kymograph.store.jobs import now_micros
@@ -54,6 +55,32 @@ class IngestVerbs(TableVerbs, MetricVerbs):
         found = read_request(request, json=json, promote=promote)
         found.stored = self._kept("otlp", OtlpWriter).write(self, found, now_micros())
         return found
+
+    def write_exposition(
+        self,
+        page: bytes,
+        *,
+        openmetrics: bool = False,
+        time: Any = None,
+        labels: Mapping[str, str] | None = None,
+        max_samples: int | None = None,
+    ) -> int:
+        """Store a page of the Prometheus text format or, with `openmetrics`, of OpenMetrics: all of it or nothing.
+
+        Args:
+            time: of samples without one; None is now.
+            labels: given to every series, in place of its own of that name.
+            max_samples: a page with more is refused.
+
+        Returns:
+            Samples stored.
+
+        Raises:
+            InvalidInput: not such a page; names the line.
+        """
+        now = now_micros() if time is None else to_micros(time)
+        writer = self._kept("pages", PageWriter)
+        return writer.write(self, page, now, openmetrics, labels or {}, max_samples)
 
     def _describe_new(self, names: Sequence[str], kind: Kind) -> None:
         """Give metrics that nobody has described a kind."""
