@@ -30,7 +30,14 @@ from kymograph.store.tokens import ROLES
 # no data in them: the page itself, its assets, the API's description and the door to get in
 _PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/api/session"})
 # what differs from the rule: GET needs read, writing rows needs write, every other method admin
-_NEEDS = {("POST", "/api/sql"): "read", ("GET", "/api/tokens"): "admin", ("HEAD", "/api/tokens"): "admin"}
+_NEEDS = {
+    ("POST", "/api/sql"): "read",
+    ("POST", "/query"): "read",
+    ("POST", "/metrics/lookup"): "read",
+    ("POST", "/dashboards"): "write",
+    ("GET", "/api/tokens"): "admin",
+    ("HEAD", "/api/tokens"): "admin",
+}
 
 # questions in a body: forms, since a query may be longer than a URL, and remote read
 _FORMS = re.compile(

@@ -18,6 +18,8 @@ WRITES = frozenset(
         "/api/v1/import/prometheus",
         "/api/v1/write",
         "/api/import",
+        "/ingest/gauge",
+        "/ingest/counter",
     }
 )
 # what zlib is asked for in one step

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Response
 
 from kymograph._version import __version__
 from kymograph.errors import KymographError
 from kymograph.server.meter import BUCKETS, Meter
+from kymograph.server.routes import rings
 from kymograph.server.state import ServerState
 from kymograph.wire.exposition import TEXT, Family, Kind, Sample, render
 
@@ -21,7 +22,10 @@ def router(state: ServerState) -> APIRouter:
     routes = APIRouter(tags=["metrics"])
 
     @routes.get("/metrics", summary="The server's own metrics, for Prometheus")
-    async def metrics() -> Response:
+    async def metrics(accept: Annotated[str, Header()] = "") -> Response:
+        """With `Accept: application/json` what GET /api/metrics answers."""
+        if rings.wants_json(accept):
+            return await rings.listing(state)
         try:
             info: Mapping[str, Any] | None = await state.info.get()
         except KymographError:

@@ -165,7 +165,8 @@ class RingBook:
         found = self._metrics.get(number)
         if found.ring is None:
             raise AlreadyExists(f"metric {shown(found.name, found.labels)} keeps every sample and is no ring")
-        ring = Ring(step or found.ring.step, slots or found.ring.slots, found.ring.kind)
+        old = found.ring
+        ring = Ring(old.step if step is None else step, old.slots if slots is None else slots, old.kind)
         self._engine.rings.resize(number, ring.step, ring.slots)
         return self._metrics.get(number)
 

@@ -74,8 +74,6 @@ class RingVerbs(QueryVerbs):
             NotFound: no such metric. AlreadyExists: it is no ring. InvalidInput: as `ring`; LimitExceeded likewise.
         """
         width = None if step is None else parse_duration(step)
-        if width == 0 or slots == 0:
-            raise InvalidInput("a ring has a positive step and number of slots")
         number = self._found_ring(name, labels)
         return self._written(lambda: self._rings().resize(number, width, slots))
 
