@@ -1,4 +1,4 @@
-"""A real Prometheus writes to us by remote write and reads back by remote read; VictoriaMetrics' agentless rival too."""
+"""A real Prometheus writes to us by remote write and reads back by remote read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from kymograph.options import StoreOptions
 from kymograph.promql.source import STALE
+from kymograph.store import tokens
 from tests.prometheus.servers import free_port, needed, served
 from tests.server.running import Running, eventually, running
 
@@ -29,6 +30,7 @@ remote_write:
   {auth}
   queue_config:
     batch_send_deadline: 200ms
+    max_backoff: 200ms
   metadata_config:
     send_interval: 500ms
 """
@@ -94,46 +96,48 @@ def agent(folder: Path, page: int, url: str, auth: str = "") -> Any:
 
 def samples(server: Running, name: str) -> dict[str, tuple[Any, Any]]:
     """Times and values of a metric by its label kind."""
-    now = 2**50
-    found = server.state.slot.get().promql(f"{name}[100000d]", time=now)
+    found = server.state.slot.get().promql(f"{name}[1d]")
     return {
         labels.get("kind", labels.get("le", "")): found.samples_of(place) for place, labels in enumerate(found.labels)
     }
 
 
 def test_an_agent_writes_what_it_scrapes(tmp_path: Path, page: int) -> None:
-    with running(tmp_path / "store") as server, agent(tmp_path / "agent", page, f"{server.url}/api/v1/write") as _:
-        assert eventually(lambda: len(samples(server, "scrapes_total").get("", ([], []))[0]) >= 10, 30)
-        times, counts = samples(server, "scrapes_total")[""]
-        assert (np.diff(counts) == 1).all()  # every scrape is there once
-        assert (np.diff(times) > 0).all()
-        assert counts[0] == 1.0
-        odd = {kind: found[1][0] for kind, found in samples(server, "odd").items()}
-        assert np.isnan(odd.pop("nan"))
-        assert odd == {"inf": np.inf, "zero": 0.0, "tiny": 5e-324}
-        (labels,) = server.state.slot.get().series('odd{kind="nan"}')
-        assert labels["text"] == 'ä " \\ \n €'
-        assert labels["job"] == "page"
-        told = {each["name"]: each for each in server.state.slot.get().metrics()}
-        assert eventually(
-            lambda: (
-                {
-                    each["name"]: (each["kind"], each["help"])
-                    for each in server.state.slot.get().metrics()
-                    if each["kind"] != "untyped"
-                }.items()
-                >= {
-                    "scrapes_total": ("counter", "how often this page was read"),
-                    "odd": ("gauge", ""),
-                    "took_seconds": ("histogram", ""),
-                }.items()
-            ),
-            20,
-        ), told
-        # a series that goes is marked as stale, and the mark is kept bit by bit
-        _Page.here = False
-        assert eventually(lambda: samples(server, "passing") and _is_stale(server, "passing"), 20)
-        assert server.state.slot.get().promql("passing").labels == []
+    with running(tmp_path / "store", auth=True) as server:
+        token = tokens.create(server.state.slot.get().engine, "write", "agent")
+        auth = f"authorization: {{credentials: {token}}}"
+        with agent(tmp_path / "agent", page, f"{server.url}/api/v1/write", auth) as _:
+            assert eventually(lambda: len(samples(server, "scrapes_total").get("", ([], []))[0]) >= 6, 30)
+            times, counts = samples(server, "scrapes_total")[""]
+            assert (np.diff(counts) == 1).all()  # every scrape is there once
+            assert (np.diff(times) > 0).all()
+            assert counts[0] == 1.0
+            odd = {kind: found[1][0] for kind, found in samples(server, "odd").items()}
+            assert np.isnan(odd.pop("nan"))
+            assert odd == {"inf": np.inf, "zero": 0.0, "tiny": 5e-324}
+            (labels,) = server.state.slot.get().series('odd{kind="nan"}')
+            assert labels["text"] == 'ä " \\ \n €'
+            assert labels["job"] == "page"
+            told = {each["name"]: each for each in server.state.slot.get().metrics()}
+            assert eventually(
+                lambda: (
+                    {
+                        each["name"]: (each["kind"], each["help"])
+                        for each in server.state.slot.get().metrics()
+                        if each["kind"] != "untyped"
+                    }.items()
+                    >= {
+                        "scrapes_total": ("counter", "how often this page was read"),
+                        "odd": ("gauge", ""),
+                        "took_seconds": ("histogram", ""),
+                    }.items()
+                ),
+                20,
+            ), told
+            # a series that goes is marked as stale, and the mark is kept bit by bit
+            _Page.here = False
+            assert eventually(lambda: samples(server, "passing") and _is_stale(server, "passing"), 20)
+            assert server.state.slot.get().promql("passing").labels == []
 
 
 def _is_stale(server: Running, name: str) -> bool:
@@ -149,7 +153,7 @@ def test_an_agent_waits_for_a_server_that_is_away(tmp_path: Path, page: int) -> 
     """Nothing that was scraped is lost while the store cannot be reached; nothing is stored twice."""
     port = free_port()
     with agent(tmp_path / "agent", page, f"http://127.0.0.1:{port}/api/v1/write") as _:
-        assert eventually(lambda: _Page.scrapes >= 8, 20)
+        assert eventually(lambda: _Page.scrapes >= 5, 20)
         for _ in range(2):
             seen = _Page.scrapes
             with running(tmp_path / "store", port=port) as server:
@@ -160,16 +164,6 @@ def test_an_agent_waits_for_a_server_that_is_away(tmp_path: Path, page: int) -> 
 
 def _counts(server: Running) -> Any:
     return samples(server, "scrapes_total").get("", (None, np.zeros(0)))[1]
-
-
-def test_an_agent_with_a_token(tmp_path: Path, page: int) -> None:
-    from kymograph.store import tokens
-
-    with running(tmp_path / "store", auth=True) as server:
-        token = tokens.create(server.state.slot.get().engine, "write", "agent")
-        auth = f"authorization: {{credentials: {token}}}"
-        with agent(tmp_path / "agent", page, f"{server.url}/api/v1/write", auth) as _:
-            assert eventually(lambda: len(_counts(server)) >= 3, 30)
 
 
 def test_too_many_series_do_not_stop_an_agent(tmp_path: Path, page: int) -> None:
@@ -199,8 +193,14 @@ def test_prometheus_reads_back(tmp_path: Path) -> None:
             f"--web.listen-address=127.0.0.1:{(port := free_port())}",
         ]
         with served(command, f"http://127.0.0.1:{port}", tmp_path / "log") as url:
-            for query in ("load", 'rate(load{zone="a"}[5m])', 'sum by (zone) (load{host=~"h1.*"})', 'load{host!="h1"}'):
-                asked = {"query": query, "start": start // 10**6, "end": start // 10**6 + 3000, "step": "60"}
+            for query in (
+                "load",
+                'avg_over_time(load{zone="a"}[5m])',
+                'sum by (zone) (load{host=~"h1.*"})',
+                'load{host!="h1"}',
+            ):
+                # between samples, since the windows of Prometheus 2 and 3 differ in a sample at their left edge
+                asked = {"query": query, "start": start // 10**6 + 7, "end": start // 10**6 + 3000, "step": "60"}
                 theirs, ours = (
                     httpx.get(f"{base}/api/v1/query_range", params=asked, timeout=30, trust_env=False).json()
                     for base in (url, server.url)

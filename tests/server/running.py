@@ -66,10 +66,11 @@ def running(
     tls: tuple[Path, Path] | None = None,
     prepare: Callable[[ServerState], None] | None = None,
     port: int = 0,
+    options: StoreOptions | None = None,
 ) -> Iterator[Running]:
     """A server over a store, recording what the collectors bring."""
     limits = limits or Limits()
-    slot = StoreSlot(target, StoreOptions(sync="normal"))
+    slot = StoreSlot(target, options or StoreOptions(sync="normal"))
     gate = Gate(auth, lambda token: tokens.verify(slot.get().engine, token), limits)
     supervisor = Supervisor(slot, collectors)
     state = ServerState(slot, gate, supervisor, hosts, limits)

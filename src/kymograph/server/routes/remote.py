@@ -43,7 +43,10 @@ def writer(state: ServerState) -> Handler:
     gather: Gather[_Body, Taken] = Gather(state.writes, store, lambda body: body.size, _GROUP)
 
     async def write(headers: Mapping[bytes, bytes], body: bytes) -> Answered:
-        taken = await gather.run(_Body(body, _version(headers), _size(body, most)))
+        try:
+            taken = await gather.run(_Body(body, _version(headers), _size(body, most)))
+        except KymographError as error:
+            raise Refusal(error.status, error.code, error.message, error.hint, _nothing(error)) from error
         return 204, [(name, b"%d" % count) for name, count in zip(_NAMES, (taken.samples, 0, 0), strict=True)]
 
     return write
@@ -67,6 +70,12 @@ def router(state: ServerState) -> APIRouter:
         return Response(found, headers={"Content-Encoding": "snappy"}, media_type=_MEDIA.decode())
 
     return routes
+
+
+def _nothing(error: KymographError) -> dict[str, str]:
+    """Headers of a refused write: how much was stored, and when to try again."""
+    told = {name.decode(): "0" for name in _NAMES}
+    return {**told, "Retry-After": "2"} if error.status == 503 else told
 
 
 def _read(state: ServerState, body: bytes) -> bytes:
