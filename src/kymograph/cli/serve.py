@@ -36,6 +36,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--tls-key", type=_FILE, help="PEM file of its key.")
 @click.option("--auth", is_flag=True, help="Ask for tokens on loopback too.")
 @click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="Another name of this server.")
+@click.option("--path-prefix", default="", metavar="PATH", help="Where a reverse proxy shows this server.")
+@click.option("--rules", multiple=True, type=_FILE, help="Evaluate this Prometheus rule file; may be repeated.")
+@click.option(
+    "--alertmanager", "alertmanagers", multiple=True, metavar="URL", help="Tell it about alerts; may be repeated."
+)
 @click.option("--open", "open_browser", is_flag=True, help="Show the page in a browser.")
 def serve(dir: Path, cap: int, retention: int, sync: Any, **listening: Any) -> int:
     """Record this machine into DIR and serve it: live page, SQL and telemetry over HTTP.
@@ -52,5 +57,5 @@ def serve(dir: Path, cap: int, retention: int, sync: Any, **listening: Any) -> i
         raise click.BadParameter(str(problem), param_hint="--cap") from None
     from kymograph.server.app import serve as run
 
-    listening |= {"scrape": list(listening["scrape"]), "allowed_hosts": list(listening["allowed_hosts"])}
+    listening |= {name: list(listening[name]) for name in ("scrape", "allowed_hosts", "rules", "alertmanagers")}
     return run(dir, cap=cap or None, age=retention or None, sync=sync, **listening)

@@ -1,4 +1,4 @@
-"""One HTTP GET of a page from a server that is not trusted: bounded in time, bytes and redirects."""
+"""One HTTP request to a server that is not trusted, a page read or a text sent: bounded in time, bytes and redirects."""
 
 from __future__ import annotations
 
@@ -19,8 +19,15 @@ from kymograph.errors import InvalidInput, LimitExceeded
 
 REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
+_TAKEN = (200, 201, 202, 204)
+_FINAL = tuple(status for status in range(400, 500) if status not in (408, 425, 429))
 _CHUNK = 64 * 1024
+_ANSWER_BYTES = 2**20
 _PORTS = {"http": 80, "https": 443}
+
+
+class Refused(ConnectionError):
+    """The server answered that it will not take this; trying again is of no use."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +90,7 @@ def get(url: str, *, accept: str, timeout: float, max_bytes: int) -> Page:
         "X-Prometheus-Scrape-Timeout-Seconds": f"{timeout:g}",
         "Connection": "close",
     }
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-        headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
+    headers |= _credentials(parts)
     for _ in range(REDIRECTS + 1):
         found = _exchange(parts, headers, deadline, max_bytes)
         if isinstance(found, Page):
@@ -97,21 +102,49 @@ def get(url: str, *, accept: str, timeout: float, max_bytes: int) -> Page:
     raise ConnectionError(f"more than {REDIRECTS} redirects")
 
 
-def _exchange(parts: SplitResult, headers: dict[str, str], deadline: float, max_bytes: int) -> Page | str:
-    """The page, or where the answer redirects to."""
+def post(url: str, body: bytes, *, content_type: str, timeout: float) -> None:
+    """Send a text to `url`; what is answered is not looked at, as long as it is a success.
+
+    Raises:
+        InvalidInput: the URL is none.
+        Refused: the server does not want it, ever.
+        OSError: no connection, no answer in time, or one that says to try again.
+    """
+    parts = checked_url(url)
+    headers = {"Content-Type": content_type, "User-Agent": f"kymograph/{__version__}", "Connection": "close"}
+    headers |= _credentials(parts)
+    found = _exchange(parts, headers, time.monotonic() + timeout, _ANSWER_BYTES, body)
+    if not isinstance(found, Page):
+        raise Refused(f"the answer leads to {found[:200]!r}")
+
+
+def _credentials(parts: SplitResult) -> dict[str, str]:
+    if parts.username is None:
+        return {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+
+
+def _exchange(
+    parts: SplitResult, headers: dict[str, str], deadline: float, max_bytes: int, sent: bytes | None = None
+) -> Page | str:
+    """The page, or where the answer redirects to; a POST where something is sent."""
     connection = _connection(parts, max(0.001, deadline - time.monotonic()))
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.connect()
         with _cut_at(connection.sock, deadline):
-            connection.request("GET", target, headers=headers)
+            connection.request("GET" if sent is None else "POST", target, sent, headers)
             response = connection.getresponse()
             if response.status in _MOVED:
                 location = response.getheader("Location")
                 if not location:
                     raise ConnectionError(f"HTTP {response.status} without a Location")
                 return location
-            if response.status != http.client.OK:
+            if sent is not None and response.status in _FINAL:
+                said = response.read(300).decode("utf-8", "replace")
+                raise Refused(f"HTTP {response.status} {response.reason}: {said}".strip())
+            if response.status != http.client.OK and (sent is None or response.status not in _TAKEN):
                 raise ConnectionError(f"HTTP {response.status} {response.reason}".strip())
             body = _body(response, max_bytes)
         if time.monotonic() >= deadline:

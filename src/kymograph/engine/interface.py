@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -248,6 +249,18 @@ class Attended(Protocol):
 
     notes: list[str]
     failure: str
+
+
+@runtime_checkable
+class Copyable(Protocol):
+    """An engine that is kept in files."""
+
+    def copy_to(self, target: Path) -> None:
+        """A copy of everything committed by now at `target`, which is new: there completely or not at all.
+
+        Raises:
+            AlreadyExists: something is there. DiskFull, StorageError: nothing is left behind.
+        """
 
 
 @runtime_checkable

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from kymograph.engine.interface import CheckReport, PruneReport, Scan, TableStatistics
-from kymograph.engine.memory_streams import MemoryStreams
 from kymograph.errors import (
     AlreadyExists,
     DiskFull,
@@ -34,6 +33,8 @@ from kymograph.local.numbers import statistics_of
 from kymograph.local.recovery import LOSSES, load, open_folder
 from kymograph.local.rings import LocalRings
 from kymograph.local.scanning import Query
+from kymograph.local.snapshot import Copying
+from kymograph.local.streams.engine import LocalStreams
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, TableSchema
 from kymograph.options import StoreOptions
@@ -43,7 +44,7 @@ _SPARE_BYTES = 4 * 2**20  # free pages of the catalog that wait for the next bat
 Answer = TypeVar("Answer")
 
 
-class LocalEngine:
+class LocalEngine(Copying):
     """Tables in a folder: one writing instance, any number of read-only ones beside it.
 
     Attributes:
@@ -66,7 +67,6 @@ class LocalEngine:
         self._disk_full = False
         self._files = files or Files()
         self._closed = False
-        self.streams = MemoryStreams(lambda write: self._writable() if write else self._readable())
         self._wake = threading.Condition()
         self._lock: WriterLock | None = None
         if self.options.read_only:
@@ -88,6 +88,7 @@ class LocalEngine:
             if within is not None:
                 self._folder.join(within._folder.budgets[0])
         self._committer = Committer(self._folder)
+        self.streams = LocalStreams(self._folder, self._readable, self._writable, self._notify)
         self.rings = LocalRings(self._readable, self._writable, self._committer)
         limit = self.options.head_bytes if self.options.cap is None else max(2**18, self.options.cap // 32)
         self._head_limit = min(self.options.head_bytes, limit)
@@ -287,6 +288,7 @@ class LocalEngine:
         folder = self._writable()
         chosen = list(folder.tables.values()) if table is None else [folder.table(table)]
         rows = [self._seal(one) for one in chosen]
+        rows += [self.streams.fold()] if table is None else []
         folder.catalog.shrink(_SPARE_BYTES)
         return sum(rows)
 
@@ -304,7 +306,7 @@ class LocalEngine:
         removed = 0
         while more := sealing.compact(folder, eager=True, progress=progress):
             removed += more
-        return removed
+        return removed + self.streams.merge()
 
     def check(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> CheckReport:
         """Verify everything stored; `repair` salvages. Notes tell of earlier openings too, until a repair."""
@@ -319,7 +321,7 @@ class LocalEngine:
         pause = 1.0
         while not self._closed:
             with self._wake:
-                if self._head_bytes() <= self._head_limit // 2:
+                if self._head_bytes() <= self._head_limit // 2 and not self.streams.wants_work():
                     self._wake.wait(pause)
             if self._closed:
                 return
@@ -351,6 +353,7 @@ class LocalEngine:
             if (full and table is largest) or table.head.age(now) * 1e6 > self.options.seal_after:
                 self._seal(table)
         sealing.compact(self._folder, eager=False)
+        self.streams.maintain()
         if not full:
             self._folder.catalog.shrink(_SPARE_BYTES)
 
@@ -385,6 +388,7 @@ class LocalEngine:
         if self._worker.is_alive():
             self._worker.join()
         self._folder.leave()
+        self.streams.close()
         with self._folder.structure, self._committer.lock:
             if not self.options.read_only:
                 with contextlib.suppress(StorageError):  # a full disk keeps nobody from closing

@@ -18,11 +18,13 @@ from kymograph._version import __version__
 from kymograph.errors import InvalidInput, KymographError
 from kymograph.model.time import SECOND
 from kymograph.options import StoreOptions, Sync
+from kymograph.server.alerting import Alerting
 from kymograph.server.application import create_app
 from kymograph.server.auth import Gate
 from kymograph.server.guard import host_of
 from kymograph.server.limits import Limits
 from kymograph.server.listener import Server, config_of, is_loopback, listen
+from kymograph.server.prefix import checked_prefix
 from kymograph.server.recording import recorder
 from kymograph.server.slot import StoreSlot
 from kymograph.server.state import ServerState
@@ -47,6 +49,9 @@ class ServeOptions:
         open_browser: show the page once it is there.
         auth: ask for tokens on loopback too.
         allowed_hosts: further names clients may know this server by (a reverse proxy's, a DNS name).
+        path_prefix: path under which a reverse proxy shows this server, such as `/kymograph`.
+        rules: rule files of Prometheus to evaluate.
+        alertmanagers: URLs of Alertmanagers that are told about alerts.
     """
 
     host: str = "127.0.0.1"
@@ -59,6 +64,9 @@ class ServeOptions:
     open_browser: bool = False
     auth: bool = False
     allowed_hosts: Sequence[str] = ()
+    path_prefix: str = ""
+    rules: Sequence[Path | str] = ()
+    alertmanagers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -82,7 +90,7 @@ class ServeOptions:
         """The URL to open."""
         host = "localhost" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
         scheme = "http" if self.tls_cert is None else "https"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{checked_prefix(self.path_prefix)}"
 
 
 def serve(
@@ -108,7 +116,9 @@ def serve(
     try:
         with _signals() as stop:
             options = ServeOptions(**listening)
-            return _run(StoreSlot(dir, StoreOptions(sync=sync, cap=cap, age=age)), options, stop)
+            alerting = Alerting(options.rules, options.alertmanagers)
+            slot = StoreSlot(dir, StoreOptions(sync=sync, cap=cap, age=age), alerting.attach)
+            return _run(slot, options, alerting, stop)
     except KymographError as error:
         _say(f"error: {error}", sys.stderr)
         return 1
@@ -146,17 +156,20 @@ def _signals() -> Iterator[_Stop]:
             signal.signal(each, handler)
 
 
-def _run(slot: StoreSlot, options: ServeOptions, stop: _Stop) -> int:
+def _run(slot: StoreSlot, options: ServeOptions, alerting: Alerting, stop: _Stop) -> int:
     """One run: what is started is stopped in reverse order, whatever happens between."""
     limits = Limits()
     gate = Gate(options.asks_for_tokens, lambda token: tokens.verify(slot.get().engine, token), limits)
     supervisor = recorder(slot, options.interval, options.scrape, options.simulate)
     state = ServerState(slot, gate, supervisor, options.names, limits)
+    state.alerts, state.prefix = alerting.sender, checked_prefix(options.path_prefix)
     config = config_of(create_app(state), limits, options.tls_cert, options.tls_key)
     with listen(options.host, options.port) as door:
         address = options.address(door.getsockname()[1])
         server = Server(config, lambda: _started(slot, options, address))
         stop.ends(server)
+        alerting.url = address
+        alerting.start()
         slot.start(wait=_OPEN_WAIT)
         stored = True
         try:
@@ -169,6 +182,7 @@ def _run(slot: StoreSlot, options: ServeOptions, stop: _Stop) -> int:
                 stored = supervisor.stop(_DRAIN)
         finally:
             slot.close()
+            alerting.stop()
             state.close()
     if not stored:
         _say("the rows collected last could not be stored", sys.stderr)

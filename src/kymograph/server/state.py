@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from kymograph.collect.alertmanager import AlertSender
 from kymograph.collect.supervisor import Supervisor
 from kymograph.server.auth import Gate
 from kymograph.server.limits import Limits
@@ -26,6 +27,8 @@ class ServerState:
         slot: where the store is, or why it is not.
         gate: who may do what.
         supervisor: what records; None serves a store without recording into it.
+        alerts: tells about alerts; None where nobody is told.
+        prefix: path prefix that a reverse proxy may leave on, such as `/kymograph`, or "".
         hosts: names that the Host header may say beside loopback and the address bound to.
         light, heavy: threads for short calls, and for queries and exports, which must not hold those up.
         writes: threads that take in what clients send.
@@ -40,6 +43,8 @@ class ServerState:
     hub: Hub = field(default_factory=Hub)
     meter: Meter = field(default_factory=Meter)
     started: float = field(default_factory=time.time)
+    alerts: AlertSender | None = None
+    prefix: str = ""
     light: Pool = field(init=False)
     heavy: Pool = field(init=False)
     writes: Pool = field(init=False)
@@ -54,7 +59,7 @@ class ServerState:
     def within(self, slot: StoreSlot) -> ServerState:
         """This state over a namespace: other rows and no recording; the same gate, limits and threads."""
         inner = copy.copy(self)
-        inner.slot, inner.supervisor, inner.hub = slot, None, Hub()
+        inner.slot, inner.supervisor, inner.hub, inner.alerts = slot, None, Hub(), None
         inner.info = Fresh(1.0, lambda: inner.light.run(lambda: inner.slot.get().info()))
         return inner
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from kymograph.engine.interface import Bounded, CheckReport, Maintained, PruneReport
+from kymograph.engine.interface import Bounded, CheckReport, Copyable, Maintained, PruneReport
+from kymograph.errors import InvalidInput
 from kymograph.store.base import StoreBase
 from kymograph.store.jobs import now_micros
 from kymograph.store.report import describe_store
@@ -36,6 +39,25 @@ class UpkeepVerbs(StoreBase):
         """Merge small blocks; `progress(done, total)` counts blocks. Returns blocks removed net."""
         engine = self.engine
         return self._written(lambda: engine.compact(progress)) if isinstance(engine, Maintained) else 0
+
+    def snapshot(self, target: str | os.PathLike[str]) -> Path:
+        """Copy the store as it is now into a new folder, which `kymograph.connect` opens; writing goes on meanwhile.
+
+        Blocks are hard links where the file system has them, so that it is quick and takes little room until they go
+        from the store itself.
+
+        Returns:
+            The folder's absolute path.
+
+        Raises:
+            AlreadyExists: something is there. DiskFull, StorageError: nothing is left behind.
+            InvalidInput: the store is in memory.
+        """
+        engine, path = self.engine, Path(target).absolute()
+        if not isinstance(engine, Copyable):
+            raise InvalidInput(f"{self.path} is not kept in files", hint="export its tables instead")
+        engine.copy_to(path)
+        return path
 
     def check(self, repair: bool = False, progress: Progress | None = None) -> CheckReport:
         """Verify everything stored; `repair` salvages every undamaged row of what is damaged."""

@@ -69,7 +69,7 @@ def router(state: ServerState) -> APIRouter:
         except Refusal as refusal:
             return assets["login.html"].answer(request, refusal.status)
         # the token leaves the address bar and the history with it
-        response = RedirectResponse("/", 303)
+        response = RedirectResponse("./", 303)
         set_session(response, state.gate, request, token)
         return response
 

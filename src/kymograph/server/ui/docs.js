@@ -44,7 +44,7 @@ async function send(form, method, path, output, status) {
   const text = form.querySelector("textarea")?.value;
   const options = { method: method.toUpperCase(), headers: text ? { "Content-Type": "application/json" } : {}, body: text || undefined };
   const began = performance.now();
-  const answer = await fetch(query.size ? `${target}?${query}` : target, options);
+  const answer = await fetch(query.size ? `.${target}?${query}` : `.${target}`, options);
   const kind = answer.headers.get("content-type") ?? "";
   const body = /json|text|csv/.test(kind) ? await answer.text() : `${(await answer.blob()).size} bytes of ${kind || "nothing"}`;
   status.textContent = `${answer.status} ${answer.statusText} · ${Math.round(performance.now() - began)} ms`;
@@ -90,7 +90,7 @@ function pathBox(spec, path, method, operation, id) {
 }
 
 async function show() {
-  const spec = await (await fetch("/openapi.json")).json();
+  const spec = await (await fetch("openapi.json")).json();
   document.getElementById("version").textContent = spec.info.version;
   const about = document.getElementById("about");
   for (const text of (spec.info.description ?? "").split("\n\n")) about.append(element("p", "", text.replaceAll("`", "")));

@@ -8,12 +8,12 @@ document.getElementById("door").addEventListener("submit", async (event) => {
   event.preventDefault();
   problem.hidden = true;
   try {
-    const answer = await fetch("/api/session", {
+    const answer = await fetch("api/session", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ token: field.value.trim() }),
     });
-    if (answer.ok) { location.replace("/"); return; }
+    if (answer.ok) { location.replace("./"); return; }
     const { error } = await answer.json();
     problem.textContent = error.hint ? `${error.message}: ${error.hint}` : error.message;
   } catch {

@@ -14,7 +14,7 @@ let dense = false;
 
 async function ask(path, body) {
   const options = body ? { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : {};
-  const answer = await fetch(path, options);
+  const answer = await fetch(`.${path}`, options);
   if (answer.status === 401) location.reload();
   const value = await answer.json();
   if (!answer.ok) throw new Error(value.error?.message ?? answer.statusText);
@@ -202,8 +202,9 @@ function state(name, text) {
 }
 
 function connect() {
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const socket = new WebSocket(`${scheme}://${location.host}/api/telemetry/stream?interval=${dense ? 2 : 1}`);
+  const place = new URL(`api/telemetry/stream?interval=${dense ? 2 : 1}`, location.href);
+  place.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  const socket = new WebSocket(place);
   const restart = () => { clearTimeout(silence); silence = setTimeout(() => socket.close(), 15000); };
   restart();
   socket.onmessage = (event) => {

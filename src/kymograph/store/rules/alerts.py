@@ -113,7 +113,7 @@ class AlertBook:
 
     def active(self) -> list[Alert]:
         """Pending and firing ones."""
-        return [alert for alert in self.alerts.values() if alert.state != "inactive"]
+        return [alert for alert in list(self.alerts.values()) if alert.state != "inactive"]
 
     def due(self, now: int, interval: int) -> list[Notice]:
         """What is to be told now; it counts as told from here on."""

@@ -1,0 +1,108 @@
+"""A copy of an open folder that is a folder of its own: the catalog as of one moment, and hard links to its blocks.
+
+Blocks are never changed once they are published, so that a link is a copy. Catalogs of namespaces are copied one after
+the other, each as of a moment of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+from kymograph.errors import AlreadyExists, StorageError
+from kymograph.local.catalog import CATALOG
+from kymograph.local.files import TEMPORARY, storage_errors
+
+_ATTEMPTS = 20
+_NAMESPACES = "namespaces"
+# tables of the catalog that name files, and the folder these are in
+_FOLDERS = {"blocks": "blocks", "stream_blocks": "streams"}
+
+
+class Copying:
+    """What an engine over a folder needs to be `Copyable`."""
+
+    path: Path
+
+    def copy_to(self, target: Path) -> None:
+        """A copy of everything committed by now; the engine goes on meanwhile."""
+        copy_folder(self.path, target)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy the store in `source`, open or not, to the new folder `target`; it is there completely or not at all.
+
+    A block that goes while this works is one that the next attempt's catalog does not name. Where the file system
+    cannot link, blocks are copied.
+
+    Raises:
+        AlreadyExists: there is something at `target`.
+        DiskFull, StorageError: nothing is left behind.
+    """
+    if target.exists():
+        raise AlreadyExists(f"there is a {target} already")
+    temporary = target.with_name(target.name + TEMPORARY)
+    with storage_errors(target):
+        for attempt in range(_ATTEMPTS):
+            shutil.rmtree(temporary, ignore_errors=True)
+            try:
+                temporary.mkdir(parents=True)
+                _copy(source, temporary)
+                os.rename(temporary, target)
+            except FileNotFoundError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                continue
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+            _sync(target.parent)
+            return
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(f"{(source / CATALOG).absolute().as_uri()}?mode=ro", uri=True)) as old,
+            contextlib.closing(sqlite3.connect(target / CATALOG)) as new,
+        ):
+            old.execute("PRAGMA busy_timeout = 30000")
+            old.backup(new)
+            there = {row[0] for row in new.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            paths = [
+                f"{folder}/{row[0]}"
+                for table, folder in _FOLDERS.items()
+                if table in there
+                for row in new.execute(f"SELECT path FROM {table}")  # noqa: S608  a name from above
+            ]
+    except sqlite3.Error as problem:
+        raise StorageError(f"{source / CATALOG}: {problem}") from problem
+    folders = {target}
+    for path in paths:
+        block = target / path
+        block.parent.mkdir(parents=True, exist_ok=True)
+        folders |= {folder for folder in block.parents if folder.is_relative_to(target)}
+        try:
+            os.link(source / path, block)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another file system, or one without hard links
+            shutil.copy2(source / path, block)
+    for folder in folders:
+        _sync(folder)
+    _sync(target / CATALOG)
+    for inner in sorted((source / _NAMESPACES).glob(f"*/{CATALOG}")):
+        copy = target / _NAMESPACES / inner.parent.name
+        copy.mkdir(parents=True)
+        _copy(inner.parent, copy)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
