@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,18 @@ from typing import Any
 import pytest
 
 from kymograph.engine.interface import Engine
+from kymograph.engine.rings import Ring
 from kymograph.errors import KymographError
 from kymograph.model.batch import conform, to_table
 from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, table_schema
 from kymograph.model.time import to_micros
+from kymograph.options import QueryLimits, parse_duration
+from kymograph.promql.source import Source
 from kymograph.sql.result import Result
 from kymograph.sql.session import SqlSession
+from kymograph.store.metadata import Metadata
+from kymograph.store.rings.metric import RingMetrics
+from kymograph.store.rings.window import Selector, Window
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
@@ -87,8 +93,12 @@ def load(engine: Engine, block: Block) -> None:
         for row in rows:
             engine.put_document("metric", row[0], dict(zip(names[1:], row[1:], strict=True)))
         return
-    if block.kind == "samples":
-        load_samples(engine, names, kinds, rows)
+    if block.kind in ("samples", "ring"):
+        ring = None
+        if block.kind == "ring":
+            step, slots = block.title.split()
+            ring = Ring(parse_duration(step), int(slots))
+        load_samples(engine, names, kinds, rows, ring)
         return
     labels = [n for n, k in zip(names, kinds, strict=True) if k == "label"]
     fields = {n: k for n, k in zip(names, kinds, strict=True) if k not in (None, "label")}
@@ -99,7 +109,9 @@ def load(engine: Engine, block: Block) -> None:
         engine.append(block.title, conform(to_table(columns), schema))
 
 
-def load_samples(engine: Engine, names: list[str], kinds: list[str | None], rows: list[list[Any]]) -> None:
+def load_samples(
+    engine: Engine, names: list[str], kinds: list[str | None], rows: list[list[Any]], ring: Ring | None = None
+) -> None:
     if SAMPLES not in engine.tables():
         engine.create_table(SAMPLES_SCHEMA)
     labels = [n for n, k in zip(names, kinds, strict=True) if k == "label"]
@@ -108,8 +120,14 @@ def load_samples(engine: Engine, names: list[str], kinds: list[str | None], rows
         given = dict(zip(names, row, strict=True))
         mine = {label: given[label] for label in labels if given[label] is not None}
         ids += engine.register_series([(given["metric"], mine)])
-    time, value = names.index("time"), names.index("value")
-    columns = {"time": [r[time] for r in rows], "series_id": ids, "value": [float(r[value]) for r in rows]}
+    if ring is not None:
+        engine.rings.define(dict.fromkeys(ids, ring))
+    value = names.index("value")
+    if "ts" in names:
+        times: list[Any] = [round(r[names.index("ts")] * 1_000_000) for r in rows]
+    else:
+        times = [r[names.index("time")] for r in rows]
+    columns = {"time": times, "series_id": ids, "value": [float(r[value]) for r in rows]}
     engine.append(SAMPLES, conform(to_table(columns), SAMPLES_SCHEMA))
 
 
@@ -119,13 +137,35 @@ def ask(session: SqlSession, block: Block) -> None:
     text = "\n".join(line for line in block.lines[:at] if not line.startswith("given "))
     pairs = [line.removeprefix("given ").partition("=") for line in given]
     params = {name.strip(): value_of(value.strip()) for name, _, value in pairs}
+    answer(block, at, lambda: session.query(text, params))
+
+
+def ask_window(engine: Engine, session: SqlSession, block: Block) -> None:
+    """A statement of the ring face: `selector ALIAS = METRIC label=value …` and `range START END` come before it."""
+    at = next(i for i, line in enumerate(block.lines) if line.startswith("expect"))
+    text, selectors, bounds = [], [], [None, None]
+    for line in block.lines[:at]:
+        word, _, rest = line.partition(" ")
+        if word == "selector":
+            alias, _, metric = rest.partition("=")
+            name, *labels = metric.split()
+            selectors.append(Selector(name, dict(label.split("=") for label in labels), alias.strip()))
+        elif word == "range":
+            bounds = [value_of(part) for part in rest.split()]
+        else:
+            text.append(line)
+    window = Window(engine, RingMetrics(engine, Source(engine), Metadata(engine)), session)
+    answer(block, at, lambda: window.ask("\n".join(text), *bounds, (), selectors, QueryLimits()))
+
+
+def answer(block: Block, at: int, asked: Callable[[], Result]) -> None:
     expected = block.lines[at].removeprefix("expect").strip()
     if expected.startswith("error"):
         with pytest.raises(KymographError) as caught:
-            session.query(text, params)
+            asked()
         assert expected.removeprefix("error").strip() in str(caught.value)
         return
-    result = session.query(text, params)
+    result = asked()
     if expected == "nothing":
         assert result.rows() == []
         return
@@ -161,6 +201,8 @@ def run(path: Path, engine: Engine) -> None:
         try:
             if block.kind == "query":
                 ask(session, block)
+            elif block.kind == "window":
+                ask_window(engine, session, block)
             else:
                 load(engine, block)
         except BaseException as problem:

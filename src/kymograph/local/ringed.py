@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kymograph.engine.interface import Scan, TableStatistics
+from kymograph.engine.interface import Scan, SeriesBatch, TableStatistics
 from kymograph.engine.rings import RingSamples
 from kymograph.errors import SchemaError
 from kymograph.local.ring_pages import RingPages
@@ -67,7 +67,19 @@ def scan(base: Scan, pages: RingPages, matchers: Sequence[Matcher], start: int |
     if not len(found.ids):
         return base
     part: Callable[[], Iterator[pa.RecordBatch]] = lambda: iter([batch_of(found, base.schema)])  # noqa: E731
-    return Scan(base.schema, [*base.parts, part], base.rows + len(found.ids))
+    told: Callable[[], Iterator[SeriesBatch]] = lambda: iter([_by_series(found, base.schema.names)])  # noqa: E731
+    by_series = None if base.by_series is None else [*base.by_series, told]
+    return Scan(base.schema, [*base.parts, part], base.rows + len(found.ids), by_series)
+
+
+def _by_series(samples: RingSamples, columns: Sequence[str]) -> SeriesBatch:
+    ids, counts = np.unique(samples.ids, return_counts=True)
+    return SeriesBatch(
+        {SERIES_ID: pa.array(ids)} if SERIES_ID in columns else {},
+        counts,
+        samples.times,
+        {"value": pa.array(samples.values)} if "value" in columns else {},
+    )
 
 
 def latest(base: pa.Table, pages: RingPages, matchers: Sequence[Matcher], schema: TableSchema) -> pa.Table:
