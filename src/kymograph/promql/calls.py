@@ -17,7 +17,8 @@ from kymograph.promql.functions import WINDOWED
 from kymograph.promql.instant import CALENDAR, ELEMENTWISE, calendar, rounded
 from kymograph.promql.labels import Bools, Labels, name_of, quoted, sort_key
 from kymograph.promql.overtime import OVER_TIME, quantiles, rollup_names, rollup_part
-from kymograph.promql.pieces import PIECEWISE, PieceWindows
+from kymograph.promql.piece_windows import PieceWindows
+from kymograph.promql.piecewise import PIECEWISE
 from kymograph.promql.ranges import over_range
 from kymograph.promql.result import number
 from kymograph.promql.source import Floats

@@ -14,7 +14,9 @@ from kymograph.promql.frame import Frame, Grid, Notes, empty
 from kymograph.promql.labels import is_label_name, quoted
 from kymograph.promql.lexer import place
 from kymograph.promql.limits import Meter
-from kymograph.promql.pieces import PIECEWISE, Pieces, PieceWindows, newest_of, points_of
+from kymograph.promql.piece_windows import PieceWindows
+from kymograph.promql.pieces import Pieces, newest_of, points_of
+from kymograph.promql.piecewise import PIECEWISE
 from kymograph.promql.result import general
 from kymograph.promql.source import Floats, SeriesSet, Source
 from kymograph.promql.tiers import RAW, Cuts
@@ -128,7 +130,10 @@ class Evaluator:
         selection, tiers = self._source.select(node.matchers), self._source.tiers
         pieces = None if tiers is None else tiers.pieces(self._source, selection, start, end, cuts, self.meter)
         self.notes.read_from((RAW,) if pieces is None else pieces.tiers)
-        return self._source.load(selection, start, end, self.meter) if pieces is None else pieces
+        if pieces is not None:
+            return pieces
+        load = self._source.newest if cuts is None and end - start == self.lookback else self._source.load
+        return load(selection, start, end, self.meter)
 
     def _warn_of_summaries(self, node: Node) -> None:
         self.notes.warn("some samples are only there as summaries, so the result is approximate", self.where(node))
@@ -184,7 +189,7 @@ class Evaluator:
         pieces = found.live()
         if piecewise:
             windows = PieceWindows.over(pieces, grid, width, self.grid.times)
-            if windows.cut.any():
+            if windows.inexact(function).any():
                 self._warn_of_summaries(node)
             return windows
         if not pieces.whole.all():
