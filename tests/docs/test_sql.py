@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import kymograph
-from kymograph.sql import gapfill, rewrite
+from kymograph.sql import gapfill, rewrite, ring_functions
 from kymograph.store.store import Store
 from tests.docs.pages import page
 
@@ -53,5 +53,5 @@ def test_examples_run(store: Store, statement: str) -> None:
 
 def test_functions() -> None:
     documented = {found[1] for heading in SQL.headings() if (found := re.match(r"(\w+)\(", heading))}
-    assert documented == rewrite._NAMES | rewrite.GAPFILL
+    assert documented == rewrite._NAMES | rewrite.GAPFILL | ring_functions.NAMES
     assert documented >= gapfill._BUCKET | gapfill._FILLS
