@@ -32,6 +32,8 @@ class _Stream:
     rows: Array
     # place of each row in the interval it was inserted into; see engine.streams.Streams
     places: np.ndarray[Any, np.dtype[np.int64]]
+    # whether it continues the row before
+    joined: np.ndarray[Any, np.dtype[np.bool_]]
     coverage: Intervals
     version: int = 0
 
@@ -58,7 +60,9 @@ class MemoryStreams:
         with self._changed:
             self._free(schema.path)
             none = np.empty(0, schema.layout.rows)
-            self._streams[schema.path] = _Stream(schema, none, np.empty(0, np.int64), Intervals())
+            self._streams[schema.path] = _Stream(
+                schema, none, np.empty(0, np.int64), np.empty(0, np.bool_), Intervals()
+            )
 
     def alter(self, schema: StreamSchema) -> None:
         self._check(True)
@@ -95,16 +99,19 @@ class MemoryStreams:
             if there is not None:
                 raise overlapping(path, start, end, there)
             at = int(np.searchsorted(stream.rows[TIMESTAMP], start))
-            joined = stream.coverage.clip(None, start).extent
+            before = stream.coverage.clip(None, start).extent
             last = 0
             # the interval goes on where the one before ends at our start and holds a row
-            if joined is not None and joined[1] == start and at > 0:
+            if before is not None and before[1] == start and at > 0:
                 begin = int(stream.coverage.starts[stream.coverage.locate(np.array([start - 1]))[0]])
                 if stream.rows[TIMESTAMP][at - 1] >= begin:
                     last = int(stream.places[at - 1]) + 1
             places = np.arange(last, last + len(rows))
             stream.rows = np.concatenate([stream.rows[:at], rows, stream.rows[at:]])
             stream.places = np.concatenate([stream.places[:at], places, stream.places[at:]])
+            joined = np.ones(len(rows), np.bool_)
+            joined[:1] = last > 0
+            stream.joined = np.concatenate([stream.joined[:at], joined, stream.joined[at:]])
             stream.coverage = stream.coverage.union(Intervals.of([(start, end)]))
             self._touch(stream)
             return len(rows)
@@ -116,7 +123,10 @@ class MemoryStreams:
             times = stream.rows[TIMESTAMP]
             kept = (times < start) | (times >= end)
             gone = len(times) - int(kept.sum())
-            stream.rows, stream.places = stream.rows[kept], stream.places[kept]
+            following = int(np.searchsorted(times, end))
+            if start < end and len(stream.coverage.clip(start, end)) and following < len(times):
+                stream.joined[following] = False
+            stream.rows, stream.places, stream.joined = stream.rows[kept], stream.places[kept], stream.joined[kept]
             if start < end:
                 stream.coverage = stream.coverage.difference(Intervals.of([(start, end)]))
             self._touch(stream)
@@ -144,11 +154,7 @@ class MemoryStreams:
         self._check(False)
         with self._changed:
             stream = self._stream(path)
-            whole = (
-                stream.rows
-                if level == 0
-                else decimated(stream.schema, stream.rows, stream.places, stream.coverage, level)
-            )
+            whole = stream.rows if level == 0 else decimated(stream, level)
             found = _between(whole, start, end)
             runs = stream.coverage.locate(found[TIMESTAMP])
         picked = list(range(stream.schema.layout.count)) if columns is None else list(columns)
@@ -226,20 +232,14 @@ def _pieces(
             yield out
 
 
-def decimated(
-    schema: StreamSchema, rows: Array, places: np.ndarray[Any, np.dtype[np.int64]], coverage: Intervals, level: int
-) -> Array:
+def decimated(stream: _Stream, level: int) -> Array:
     """One level of the pyramid by its definition, from all rows of a stream."""
-    size = FACTOR**level
-    runs = coverage.locate(rows[TIMESTAMP])
-    new = np.ones(len(rows), np.bool_)
-    if len(rows):
-        new[1:] = (
-            (runs[1:] != runs[:-1]) | (places[1:] != places[:-1] + 1) | (places[1:] // size != places[:-1] // size)
-        )
+    rows, places = stream.rows, stream.places
+    new = ~stream.joined
+    new[1:] |= places[1:] // FACTOR**level != places[:-1] // FACTOR**level
     firsts = np.flatnonzero(new).tolist()
-    out = np.empty(len(firsts), schema.layout.levels)
-    for at, (low, high) in enumerate(zip(firsts, [*firsts[1:], len(rows)], strict=True)):
+    out = np.empty(len(firsts), stream.schema.layout.levels)
+    for at, (low, high) in enumerate(pairwise([*firsts, len(rows)])):
         group = rows[low:high]
         out[at][TIMESTAMP] = sum(group[TIMESTAMP].tolist()) // len(group)
         with np.errstate(all="ignore"):

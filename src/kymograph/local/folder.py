@@ -27,6 +27,7 @@ from kymograph.local.head import Head, Run
 from kymograph.local.latest import LatestRows
 from kymograph.local.registry import LocalRegistry
 from kymograph.local.ring_pages import RingPages
+from kymograph.local.streams.folder import StreamFolder
 from kymograph.model.schema import SERIES_ID, TableSchema
 from kymograph.model.time import TIME, micros_of
 from kymograph.options import StoreOptions
@@ -116,6 +117,7 @@ class Folder:
         self.tables: dict[str, Table] = {}
         self.registry = LocalRegistry(catalog)
         self.rings = RingPages(catalog, self.cache)
+        self.streams = StreamFolder(path, options, files, catalog)
         self.budgets = [Budget(options.cap, self)]
         self._writing = 0
         self._counter = threading.Lock()
@@ -138,7 +140,7 @@ class Folder:
 
     def usage(self) -> int:
         """Bytes of everything under DIR: blocks, files being written, catalog and its log."""
-        return self.block_bytes + self._writing + self.catalog.size() + 4096
+        return self.block_bytes + self._writing + self.streams.usage() + self.catalog.size() + 4096
 
     def write_block(
         self, table: Table, data: pa.Table, *, partition: int, level: int, replaces: Sequence[Block] = ()

@@ -17,6 +17,7 @@ from kymograph.local.ring_integrity import check_rings
 from kymograph.local.rows import common_positions, gather, select
 from kymograph.local.samples import NUMBER
 from kymograph.local.sorting import sort_batches
+from kymograph.local.streams.integrity import check_streams
 from kymograph.model.schema import TableSchema
 
 Progress = Callable[[int, int], None]
@@ -43,8 +44,10 @@ def check(folder: Folder, *, repair: bool, notes: list[str], progress: Progress 
             if not damages:
                 damages += _twice(table)
         damages += check_rings(folder.catalog, folder.rings, repair)
-        size = sum(block.row.bytes for _, block in blocks)
-        return CheckReport(len(blocks), size, tuple(damages), tuple(notes))
+        more, size, found = check_streams(folder.streams, repair=repair)
+        damages += found
+        size += sum(block.row.bytes for _, block in blocks)
+        return CheckReport(len(blocks) + more, size, tuple(damages), tuple(notes))
 
 
 def _problem(schema: TableSchema, block: Block) -> str:

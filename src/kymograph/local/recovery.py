@@ -21,6 +21,7 @@ from kymograph.local.catalog import CATALOG, PAGE_BYTES, BlockRow, Catalog, HotR
 from kymograph.local.commit import decode_batches
 from kymograph.local.files import Files
 from kymograph.local.folder import Folder, Table
+from kymograph.local.streams import recovery as streams
 from kymograph.model.schema import TableSchema
 from kymograph.model.time import TIME, micros_of
 from kymograph.options import StoreOptions
@@ -37,7 +38,9 @@ def open_folder(path: Path, options: StoreOptions, files: Files) -> tuple[Folder
         StorageError: the folder cannot be used at all.
     """
     notes: list[str] = []
-    rebuild = not (path / CATALOG).exists() and any((path / "blocks").glob("*/*/*.parquet"))
+    rebuild = not (path / CATALOG).exists() and (
+        any((path / "blocks").glob("*/*/*.parquet")) or streams.has_blocks(path)
+    )
     damaged: Path | None = None
     lost = damaged_log(path)
     try:
@@ -103,6 +106,7 @@ def load(folder: Folder) -> None:
             tables[schema.name] = _table(folder, schema, table_id, rows[table_id], hot[table_id])
         folder.registry.load()
         folder.rings.load()
+        folder.streams.load()
     folder.tables = tables
 
 
@@ -251,6 +255,7 @@ def _rebuild(path: Path, options: StoreOptions, files: Files, damaged: Path | No
     notes.append(
         f"rebuilt {len(ids)} tables from {len(found)} blocks and {len(salvaged.hot)} batches of the damaged catalog's log"
     )
+    streams.restore(path, catalog, damaged, notes)
     folder = Folder(path, options, files, catalog)
     load(folder)
     return folder
@@ -304,5 +309,6 @@ def _remove_strays(folder: Folder, notes: list[str]) -> None:
     strays = [f for f in folder.blocks_path.rglob("*") if f.is_file() and f not in known]
     for stray in strays:
         folder.files.unlink(stray)
-    if strays:
-        notes.append(f"removed {len(strays)} files that an interrupted run had left unpublished")
+    removed = len(strays) + folder.streams.tidy()
+    if removed:
+        notes.append(f"removed {removed} files that an interrupted run had left unpublished")

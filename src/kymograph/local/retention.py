@@ -14,6 +14,9 @@ from kymograph.local.budget import Budget
 from kymograph.local.folder import Folder, Table
 from kymograph.local.scanning import superseded, times_before
 from kymograph.local.sealing import refresh_latest, seal
+from kymograph.local.streams import folder as streams
+from kymograph.local.streams.folder import StreamVictim
+from kymograph.local.streams.pieces import Piece
 
 # the cap is acted on at 90 % and brought down to 85 %, so that not every write has to drop something
 HIGH, LOW = 90, 85
@@ -48,15 +51,21 @@ def prune(folder: Folder, *, now: int, dry_run: bool, force: bool, delete: Delet
                 seal(folder, table)
         partly = _partly_too_old(folder, now) if force else []
         chosen += _over_table_bytes(folder, {one.block for one in chosen})
+        old = folder.streams.too_old(now)
+        partly += folder.streams.partly_too_old(now, {one.piece for one in old}) if force else []
         for budget in folder.budgets:
-            chosen += _over_cap(budget, {one.block for one in chosen}, 0)
+            blocks, pieces = _over_cap(budget, {one.block for one in chosen}, {one.piece for one in old}, 0)
+            chosen, old = [*chosen, *blocks], [*old, *pieces]
         report = _report(folder, chosen, dry_run)
         if not dry_run:
             _drop_all(chosen)
-            for name in {victim.table for victim in partly}:
+            streams.drop(old)
+            if force:
+                folder.streams.cut_all(now)
+            for name in {victim.table for victim in partly} & set(folder.tables):
                 table = folder.table(name)
                 delete(table, now - (_age(folder, table) or 0))
-        return PruneReport((*report.victims, *partly), dry_run)
+        return PruneReport((*report.victims, *streams.report(old), *partly), dry_run)
 
 
 def _hides(table: Table, block: Block) -> bool:
@@ -107,7 +116,9 @@ def make_room(folder: Folder, need: int) -> None:
         if budget.cap is None or budget.usage() + need <= budget.cap * HIGH // 100:
             continue
         with budget.lock:
-            _drop_all(_over_cap(budget, set(), need))
+            blocks, pieces = _over_cap(budget, set(), set(), need)
+            _drop_all(blocks)
+            streams.drop(pieces)
 
 
 def _report(folder: Folder, chosen: Sequence[_Choice], dry_run: bool) -> PruneReport:
@@ -170,31 +181,49 @@ def _over_table_bytes(folder: Folder, gone: set[Block]) -> list[_Choice]:
         limit = table.schema.retention.max_bytes
         if limit is not None:
             left = [_Choice(folder, table, block, "bytes") for block in table.blocks if block not in gone]
-            chosen += _oldest(left, sum(one.block.row.bytes for one in left) - limit)
+            chosen += [
+                one for one in _oldest(left, sum(_bytes(one) for one in left) - limit) if isinstance(one, _Choice)
+            ]
     return chosen
 
 
-def _over_cap(budget: Budget, gone: set[Block], need: int) -> list[_Choice]:
+def _over_cap(
+    budget: Budget, gone: set[Block], gone_too: set[Piece], need: int
+) -> tuple[list[_Choice], list[StreamVictim]]:
+    """Blocks of tables and of streams that the cap takes beside those that go anyway."""
     if budget.cap is None:
-        return []
-    blocks = [
+        return [], []
+    blocks: list[_Choice | StreamVictim] = [
         _Choice(folder, table, block, "cap")
         for folder in budget.folders
         for table in folder.tables.values()
         for block in table.blocks
+        if block not in gone
     ]
-    usage = budget.usage() + need - sum(one.block.row.bytes for one in blocks if one.block in gone)
+    blocks += [one for folder in budget.folders for one in folder.streams.blocks(gone_too)]
+    usage = budget.usage() + need - sum(block.row.bytes for block in gone) - sum(piece.bytes for piece in gone_too)
     if usage <= budget.cap * HIGH // 100:
-        return []
-    return _oldest([one for one in blocks if one.block not in gone], usage - budget.cap * LOW // 100)
+        return [], []
+    chosen = _oldest(blocks, usage - budget.cap * LOW // 100)
+    return [one for one in chosen if isinstance(one, _Choice)], [one for one in chosen if isinstance(one, StreamVictim)]
 
 
-def _oldest(blocks: Sequence[_Choice], excess: int) -> list[_Choice]:
+def _oldest(blocks: Sequence[_Choice | StreamVictim], excess: int) -> list[_Choice | StreamVictim]:
     """The oldest blocks, by partition and then by newest row, that together free `excess` bytes."""
     chosen = []
-    for one in sorted(blocks, key=lambda one: (one.block.row.partition, one.block.row.max_time)):
+    for one in sorted(blocks, key=_age_of):
         if excess <= 0:
             break
         chosen.append(one)
-        excess -= one.block.row.bytes
+        excess -= _bytes(one)
     return chosen
+
+
+def _age_of(one: _Choice | StreamVictim) -> tuple[int, int]:
+    if isinstance(one, StreamVictim):
+        return one.partition, one.piece.last
+    return one.block.row.partition, one.block.row.max_time
+
+
+def _bytes(one: _Choice | StreamVictim) -> int:
+    return one.piece.bytes if isinstance(one, StreamVictim) else one.block.row.bytes

@@ -15,7 +15,7 @@ _PAGE = 1024
 class Coverage:
     """A growing set of half-open intervals. Not safe for use by several threads at once.
 
-    `add` and `remove` cost the same however much is covered already: a search among the pages and a move within one.
+    `replace` costs the same however much is covered already: a search among the pages and a move within one.
     """
 
     def __init__(self, intervals: Intervals | None = None) -> None:
@@ -71,23 +71,20 @@ class Coverage:
         """The first interval that shares time with `[start, end)`, or None."""
         return self.near(start, end).overlap(start, end)
 
-    def add(self, start: int, end: int) -> tuple[Intervals, Intervals]:
-        """Cover `[start, end)`. Returns the intervals that went and those that came in their place."""
+    def adding(self, start: int, end: int) -> tuple[Intervals, Intervals]:
+        """What covering `[start, end)` replaces: the intervals that go and those that come. Changes nothing."""
         gone = self.near(start, end)
-        came = gone.union(Intervals.of([(start, end)]))
-        self._replace(gone, came)
-        return gone, came
+        return gone, gone.union(Intervals.of([(start, end)]))
 
-    def remove(self, start: int, end: int) -> tuple[Intervals, Intervals]:
-        """Uncover `[start, end)`. Returns the intervals that went and those that came in their place."""
+    def removing(self, start: int, end: int) -> tuple[Intervals, Intervals]:
+        """What uncovering `[start, end)` replaces, as `adding`."""
         near = self.near(start, end)
         chosen = near.slice(start, end)
         gone = Intervals.sorted(near.starts[chosen], near.ends[chosen])
-        came = gone.difference(Intervals.of([(start, end)]))
-        self._replace(gone, came)
-        return gone, came
+        return gone, gone.difference(Intervals.of([(start, end)]))
 
-    def _replace(self, gone: Intervals, came: Intervals) -> None:
+    def replace(self, gone: Intervals, came: Intervals) -> None:
+        """Put the second in the place of the first, as `adding` or `removing` have found them."""
         self._count += len(came) - len(gone)
         self._duration += came.duration - gone.duration
         self._whole = None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kymograph.errors import InvalidInput
+from kymograph.model.interval import Intervals
 from kymograph.options import parse_duration
 
 TIMESTAMP = "timestamp"
@@ -118,6 +119,29 @@ class StreamRetention:
     @property
     def keep_micros(self) -> int | None:
         return None if self.keep is None else parse_duration(self.keep)
+
+
+def cut_at(coverage: Intervals, retention: StreamRetention, age: int | None, now: int) -> int | None:
+    """The time before which everything goes, or None.
+
+    Args:
+        age: µs; what bounds streams that have no age of their own, or None.
+        now: µs, what ages count from.
+    """
+    cuts = []
+    own = retention.age_micros
+    if own is not None or age is not None:
+        cuts.append(now - (own if own is not None else age or 0))
+    keep = retention.keep_micros
+    if keep is not None and coverage.duration > keep:
+        # covered time from the start of each interval to the end of all
+        left = np.cumsum((coverage.ends - coverage.starts)[::-1])[::-1]
+        at = int(np.flatnonzero(left >= keep)[-1])
+        after = int(left[at + 1]) if at + 1 < len(left) else 0
+        cuts.append(int(coverage.ends[at]) - (keep - after))
+    if not cuts or coverage.extent is None or max(cuts) <= coverage.extent[0]:
+        return None
+    return max(cuts)
 
 
 @dataclass(frozen=True)

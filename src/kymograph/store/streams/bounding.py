@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from kymograph.engine.streams import StreamStatistics
-from kymograph.model.interval import Intervals
 from kymograph.model.stream import StreamRetention
 
 
@@ -33,22 +30,6 @@ class Cleanup:
     bytes: int
     needed: int | None
     dry_run: bool
-
-
-def cut(coverage: Intervals, retention: StreamRetention, now: int) -> int | None:
-    """The time before which everything goes, or None."""
-    cuts = []
-    if retention.age_micros is not None:
-        cuts.append(now - retention.age_micros)
-    keep = retention.keep_micros
-    if keep is not None and coverage.duration > keep:
-        # covered time from the start of each interval to the end of all
-        left = np.cumsum((coverage.ends - coverage.starts)[::-1])[::-1]
-        at = int(np.flatnonzero(left >= keep)[-1])
-        cuts.append(int(coverage.ends[at]) - (keep - int(left[at] - (coverage.ends[at] - coverage.starts[at]))))
-    if not cuts or coverage.extent is None or max(cuts) <= coverage.extent[0]:
-        return None
-    return max(cuts)
 
 
 def needed(statistics: StreamStatistics, retention: StreamRetention) -> int | None:

@@ -21,6 +21,7 @@ from kymograph.model.stream import (
     StreamRetention,
     StreamSchema,
     check_path,
+    cut_at,
     levels_dtype,
     rows_dtype,
 )
@@ -28,7 +29,7 @@ from kymograph.model.time import to_micros
 from kymograph.store.jobs import now_micros
 from kymograph.store.streams import describing
 from kymograph.store.streams.arrays import Array, as_rows, flattened
-from kymograph.store.streams.bounding import Cleanup, cut, needed
+from kymograph.store.streams.bounding import Cleanup, needed
 from kymograph.store.streams.writer import StreamWriter
 
 if TYPE_CHECKING:
@@ -316,7 +317,7 @@ class Stream:
         statistics = self.statistics()
         moment = now_micros() if now is None else to_micros(now)
         coverage = self.intervals()
-        before = cut(coverage, bounds, moment)
+        before = cut_at(coverage, bounds, None, moment)
         rows = self.count(None, before) if before is not None else 0
         covered = coverage.clip(None, before).duration if before is not None else 0
         size = statistics.bytes * rows // statistics.rows if statistics.rows else 0

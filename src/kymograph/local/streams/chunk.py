@@ -1,0 +1,143 @@
+"""A chunk: rows or groups that follow one another in time, as lanes behind a head, with a CRC (docs/format/stream.md)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kymograph.errors import Corrupt
+from kymograph.local.streams.lanes import Array, Orders, decode, encode
+from kymograph.local.streams.pyramid import Groups, Runs, sum_type
+from kymograph.model.stream import DATA, TIMESTAMP, Layout, rows_dtype
+
+# magic, level, reserved, rows, runs, lanes
+_HEAD = struct.Struct("<2sBBIII")
+_MAGIC = b"KC"
+_TIME = np.dtype("<i8")
+_RUN = np.dtype([("start", "<u4"), ("place", "<i8"), ("first", "u1")])
+_CHUNK_BYTES = 4 * 2**20
+_CHUNK_ROWS = 1 << 16
+
+
+def chunk_rows(layout: Layout) -> int:
+    """Rows of one chunk, a multiple of the finest stored level's groups where that is possible."""
+    rows = min(_CHUNK_ROWS, _CHUNK_BYTES // layout.rows.itemsize)
+    return max(64, rows // 64 * 64)
+
+
+def columns_of(rows: Array) -> Array:
+    """The values as [columns, rows], each column contiguous."""
+    return np.ascontiguousarray(rows[DATA].T)
+
+
+def encode_rows(times: Array, columns: Array, runs: Runs, orders: Orders) -> bytes:
+    """Rows as a chunk.
+
+    Args:
+        times: int64[n], contiguous.
+        columns: [columns, n], each column contiguous.
+    """
+    lanes = [encode(times, orders.of(-1, times))]
+    lanes += [encode(column, orders.of(place, column)) for place, column in enumerate(columns)]
+    table = np.empty(len(runs.starts), _RUN)
+    table["start"], table["place"], table["first"] = runs.starts, runs.places, runs.first
+    return _sealed(0, len(times), table.tobytes(), len(table), lanes)
+
+
+def encode_groups(groups: Groups, level: int, orders: Orders) -> bytes:
+    """Groups of one level as a chunk."""
+    flat = (groups.times, groups.counts, groups.places, groups.first.astype(np.uint8))
+    lanes = [encode(lane, orders.of(-1000 * level - at, lane)) for at, lane in enumerate(flat)]
+    for kind, wide in enumerate((groups.sums, groups.low, groups.high)):
+        for place, lane in enumerate(wide):
+            key = 4096 * (3 * level + kind) + place
+            lanes.append(encode(np.ascontiguousarray(lane), orders.of(key, lane)))
+    return _sealed(level, len(groups), b"", 0, lanes)
+
+
+def _sealed(level: int, rows: int, runs: bytes, count: int, lanes: Sequence[bytes]) -> bytes:
+    sizes = struct.pack(f"<{len(lanes)}I", *map(len, lanes))
+    body = b"".join([_HEAD.pack(_MAGIC, level, 0, rows, count, len(lanes)), sizes, runs, *lanes])
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def chunk_length(data: memoryview) -> int:
+    """Bytes of the chunk that begins here, as its head says; 0 where none does."""
+    if len(data) < _HEAD.size:
+        return 0
+    magic, _, _, _, runs, lanes = _HEAD.unpack_from(data)
+    if magic != _MAGIC or len(data) < _HEAD.size + 4 * lanes:
+        return 0
+    sizes = np.frombuffer(data, "<u4", lanes, _HEAD.size)
+    return int(_HEAD.size + 4 * lanes + _RUN.itemsize * runs + sizes.sum(dtype=np.int64) + 4)
+
+
+class Chunk:
+    """An encoded chunk whose CRC holds; lanes are decoded as they are asked for.
+
+    Raises (from the constructor and every method):
+        Corrupt: it is damaged.
+    """
+
+    def __init__(self, data: bytes | memoryview, layout: Layout) -> None:
+        view = memoryview(data)
+        if len(view) < _HEAD.size + 4 or zlib.crc32(view[:-4]) != struct.unpack("<I", view[-4:])[0]:
+            raise Corrupt("the checksum of a chunk does not hold")
+        magic, self.level, _, self.rows, runs, lanes = _HEAD.unpack_from(view)
+        if magic != _MAGIC:
+            raise Corrupt("this is no chunk")
+        self._layout = layout
+        self._view = view
+        sizes = np.frombuffer(view, "<u4", lanes, _HEAD.size)
+        at = _HEAD.size + 4 * lanes
+        self._runs = np.frombuffer(view, _RUN, runs, at)
+        self._at = at + _RUN.itemsize * runs + np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+    def _lane(self, place: int, kind: np.dtype[Any]) -> Array:
+        return decode(self._view[self._at[place] : self._at[place + 1]], self.rows, kind)
+
+    def times(self) -> Array:
+        """int64[n] µs."""
+        return self._lane(0, _TIME)
+
+    def runs(self) -> Runs:
+        """How its rows continue one another."""
+        table = self._runs
+        return Runs(table["start"].astype(np.int64), table["place"].astype(np.int64), table["first"].astype(np.bool_))
+
+    def columns(self, places: Sequence[int], low: int = 0, high: int | None = None) -> Array:
+        """Values of some columns, [columns, rows], of rows `low` to `high`."""
+        end = self.rows if high is None else high
+        out = np.empty((len(places), end - low), self._layout.dtype)
+        for at, place in enumerate(places):
+            out[at] = self._lane(1 + place, self._layout.dtype)[low:end]
+        return out
+
+    def fill(self, out: Array, places: Sequence[int], low: int, high: int) -> None:
+        """Write the values of some columns of rows `low` to `high` into an array of rows."""
+        data = out[DATA]
+        for at, place in enumerate(places):
+            data[:, at] = self._lane(1 + place, self._layout.dtype)[low:high]
+
+    def structured(self, places: Sequence[int], times: Array, low: int, high: int) -> Array:
+        """Rows `low` to `high` with some columns, given all times."""
+        out = np.empty(high - low, rows_dtype(self._layout.dtype, len(places)))
+        out[TIMESTAMP] = times[low:high]
+        self.fill(out, places, low, high)
+        return out
+
+    def groups(self, places: Sequence[int]) -> Groups:
+        """The groups of a level, with some columns."""
+        times, counts, at = (self._lane(place, _TIME) for place in range(3))
+        first = self._lane(3, np.dtype("u1"))
+        count = self._layout.count
+        kinds = (sum_type(self._layout.dtype), self._layout.dtype, self._layout.dtype)
+        wide = [
+            np.stack([self._lane(4 + part * count + place, kind) for place in places])
+            for part, kind in enumerate(kinds)
+        ]
+        return Groups(times, counts, at, first.astype(np.bool_), *wide)
