@@ -26,12 +26,13 @@ from kymograph.server.routes import (
     remote,
     rings,
     store,
+    stream,
     telemetry,
 )
 from kymograph.server.state import ServerState
 
 # what is there over the whole store and over each namespace alike
-_STORE = (telemetry, query, store, imports, influx, otlp, metrics, prometheus, remote, rings, dashboards)
+_STORE = (telemetry, query, store, imports, influx, otlp, metrics, prometheus, remote, rings, dashboards, stream)
 _ABOUT = """Telemetry of this machine: live, recorded, and in SQL.
 
 Errors are `{"error": {"code", "message", "hint"}}`. Times are ISO 8601 in UTC; NaN and infinities are null in JSON.

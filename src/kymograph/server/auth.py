@@ -32,6 +32,10 @@ _PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/api/sessio
 # what differs from the rule: GET needs read, writing rows needs write, every other method admin
 _NEEDS = {
     ("POST", "/api/sql"): "read",
+    ("PUT", "/stream/insert"): "write",
+    ("POST", "/stream/create"): "write",
+    ("POST", "/stream/set_metadata"): "write",
+    ("POST", "/stream/update_metadata"): "write",
     ("POST", "/query"): "read",
     ("POST", "/metrics/lookup"): "read",
     ("POST", "/dashboards"): "write",

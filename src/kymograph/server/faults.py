@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from kymograph.errors import KymographError
-from kymograph.server import envelope
+from kymograph.server import envelope, stream_envelope
 
 log = logging.getLogger("kymograph.server")
 
@@ -47,8 +47,10 @@ def fault(
     status: int, code: str, message: str, hint: str = "", headers: dict[str, str] | None = None, path: str = ""
 ) -> Response:
     """The answer to a request that failed; `path` decides which API's shape it has."""
-    foreign = envelope.speaks(path)
-    body = envelope.failure(status, message[:4000], hint[:1000]) if foreign else fault_body(code, message, hint)
+    body = fault_body(code, message, hint)
+    for other in (envelope, stream_envelope):
+        if other.speaks(path):
+            body = other.failure(status, message[:4000], hint[:1000])
     return Response(body, status, headers, "application/json")
 
 

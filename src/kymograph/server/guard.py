@@ -20,7 +20,7 @@ from starlette.datastructures import MutableHeaders
 from kymograph.errors import KymographError
 from kymograph.server.auth import Gate
 from kymograph.server.faults import Refusal, of_error, of_refusal, unexpected
-from kymograph.server.incoming import is_write
+from kymograph.server.incoming import is_streamed, is_write
 from kymograph.server.limits import Limits
 from kymograph.server.meter import Meter
 from kymograph.server.pool import Pool
@@ -131,6 +131,9 @@ class Guard:
             raise Refusal(503, "busy", "too many requests at one time", "try again soon", {"Retry-After": "1"})
         headers = self._check(scope)
         await self._gate.admit(scope, headers, self._pool)
+        if is_streamed(scope["method"], scope["path"]):
+            await self._app(scope, _Flow(receive, self._limits), answer)
+            return
         writes = is_write(scope["method"], scope["path"])
         body = await self._body(headers, receive, writes)
         size = len(body)
@@ -267,6 +270,32 @@ class _Replay:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 return message
+
+
+class _Flow:
+    """`receive` of a body that the route reads piece by piece: bounded in size, and in the time that a piece takes."""
+
+    def __init__(self, receive: Receive, limits: Limits) -> None:
+        self._receive = receive
+        self._limits = limits
+        self._size = 0
+        self._complete = False
+
+    async def __call__(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._limits.write_seconds):
+                message = await self._receive()
+        except TimeoutError:
+            text = f"no piece of the body came for {self._limits.write_seconds:g} s"
+            raise Refusal(408, "body_too_slow", text, "", _CLOSE) from None
+        self._size += len(message.get("body", b""))
+        # text takes several times the room of the rows in it
+        if self._size > 8 * self._limits.upload_bytes:
+            raise _too_large(8 * self._limits.upload_bytes)
+        self._complete = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        return message
 
 
 class _Answer:

@@ -26,6 +26,11 @@ WRITES = frozenset(
 _STEP = 1 << 20
 
 
+def is_streamed(method: str, path: str) -> bool:
+    """Whether the route reads the body itself, piece by piece, because it may be larger than memory."""
+    return method == "PUT" and path == "/stream/insert"
+
+
 def is_write(method: str, path: str) -> bool:
     return method == "POST" and path in WRITES
 

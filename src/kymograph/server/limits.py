@@ -18,6 +18,8 @@ class Limits:
         header_bytes: all headers; beyond it 431, or 400 and the connection closes.
         body_bytes: request body, with or without a Content-Length; beyond it 413.
         write_bytes: the same where rows or samples are written, as sent and when unpacked.
+        upload_bytes: rows of one insertion into a stream, whose body is read piece by piece; beyond it 413 or 422. Each
+            piece must come within `write_seconds`.
         held_bytes: bodies of writes being read or stored at one time, together; one more gets 503.
         head_seconds: from opening a connection (or from the last answer) to a complete request head.
         body_seconds: from the head to the end of the body; beyond it 408.
@@ -42,6 +44,7 @@ class Limits:
     header_bytes: int = 32 * 2**10
     body_bytes: int = 1 * 2**20
     write_bytes: int = 64 * 2**20
+    upload_bytes: int = 4 * 2**30
     held_bytes: int = 256 * 2**20
     head_seconds: float = 15.0
     body_seconds: float = 20.0

@@ -1,0 +1,88 @@
+"""/stream/live: new rows of a stream as they are committed, packed, over a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import islice
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+
+from kymograph.errors import InvalidInput, KymographError, NotFound
+from kymograph.model.stream import TIMESTAMP
+from kymograph.server.faults import of_error
+from kymograph.server.routes.stream.words import existing
+from kymograph.server.staging import Array
+from kymograph.server.state import ServerState
+from kymograph.store.streams.stream import Stream
+from kymograph.wire.stream_binary import encode_binary
+
+# between two looks for new rows, seconds
+_PAUSE = 0.05
+# rows of one frame, and frames of one look; a client that falls behind reads on from the store
+_ROWS = 1 << 14
+_FRAMES = 16
+
+
+def router(state: ServerState) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.websocket("/stream/live")
+    async def live(socket: WebSocket) -> None:
+        path = socket.query_params.get("path", "")
+        try:
+            stream = await state.light.run(lambda: existing(state.slot.get(), path))
+            if stream.level:
+                raise InvalidInput(f"{path} is a level of a pyramid", hint="follow the stream itself")
+        except KymographError as error:
+            await socket.send_denial_response(of_error(error, "/stream/live"))
+            return
+        await socket.accept()
+        tasks = [asyncio.create_task(_listen(socket)), asyncio.create_task(_follow(state, stream, socket))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    return routes
+
+
+async def _listen(socket: WebSocket) -> None:
+    """Ends when the client leaves; what it says is not for us."""
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def _follow(state: ServerState, stream: Stream, socket: WebSocket) -> None:
+    streams = state.slot.get().engine.streams
+    seen, cursor = streams.version(stream.path), await state.light.run(_end, stream)
+    while True:
+        try:
+            frames = await state.light.run(_newer, stream, cursor)
+        except NotFound:
+            await socket.close(1001, "the stream is gone")
+            return
+        for frame in frames:
+            try:
+                async with asyncio.timeout(state.limits.stall_seconds):
+                    await socket.send_bytes(encode_binary(frame))
+            except (TimeoutError, WebSocketDisconnect, OSError):
+                return
+            cursor = int(frame[TIMESTAMP][-1]) + 1
+        if frames:
+            continue
+        while (now := streams.version(stream.path)) == seen:
+            await asyncio.sleep(_PAUSE)
+        seen = now
+
+
+def _end(stream: Stream) -> int | None:
+    extent = stream.intervals().extent
+    return extent[1] if extent else None
+
+
+def _newer(stream: Stream, cursor: int | None) -> list[Array]:
+    chunks: Iterator[Array] = stream.chunks(cursor, None, rows=_ROWS)
+    return list(islice(chunks, _FRAMES))
