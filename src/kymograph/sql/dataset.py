@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Any, Protocol
 
@@ -86,20 +87,45 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
     def schema(self) -> pa.Schema:
         return self._schema
 
-    def narrow(self, need: Need) -> int | None:
+    def narrow(self, need: Need) -> int:
         """Say what the plan needs, before DataFusion asks for fragments.
 
         Returns:
-            At most how many rows that is, if there is only one scan.
+            At most how many rows one scan yields.
         """
         self._need = need
         if need.columns is None:
-            return None
-        scan = self._scan(need.columns, need.selection.exact)
-        if need.selection.labels and scan.rows <= _READ_AT_ONCE:
-            scan = _read(scan)
+            return self.most_rows()
+        scan = self._first_rows(need, *need.first) if need.first and need.selection.exact else None
+        if scan is None:
+            scan = self._scan(need.columns, need.selection.exact)
+            if need.selection.labels and scan.rows <= _READ_AT_ONCE:
+                scan = _read(scan)
         self._prepared = (need.columns, scan)
         return scan.rows
+
+    def _first_rows(self, need: Need, rows: int, newest: bool) -> Scan | None:
+        """The rows as new (or old) as the first `rows` by time: times are read of all, the rest of a few.
+
+        None where that does not pay, or somebody has deleted rows in between.
+        """
+        kept = np.empty(0, np.int64)
+        for batch in self._scan([TIME], True).batches():
+            self._access.check()
+            kept = np.concatenate((kept, micros_of(batch.column(TIME))))
+            if len(kept) > rows > 0:
+                place = len(kept) - rows if newest else rows - 1
+                kept = np.partition(kept, place)
+                kept = kept[place:] if newest else kept[:rows]
+        if not 0 < rows == len(kept):
+            return None
+        whole = need.selection
+        near = replace(whole, start=int(kept.min())) if newest else replace(whole, end=int(kept.max()) + 1)
+        scan = self._scan(need.columns or [], True, near)
+        if scan.rows > _READ_AT_ONCE:
+            return None
+        scan = _read(scan)
+        return scan if scan.rows >= rows else None
 
     def most_rows(self) -> int:
         """At most how many rows one scan of the plan yields."""
@@ -142,8 +168,8 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
         fragments = max(1, min(self._partitions, len(scan.parts)))
         return iter([Fragment(self._projected, rounds, residual, first, self._access) for _ in range(fragments)])
 
-    def _scan(self, columns: Sequence[str], exact: bool) -> Scan:
-        wanted, selection = list(columns), self._need.selection
+    def _scan(self, columns: Sequence[str], exact: bool, selection: Selection | None = None) -> Scan:
+        wanted, selection = list(columns), selection or self._need.selection
         if not exact:
             read = selection.columns
             needed = set(self._schema.names) if read is None else read

@@ -37,8 +37,9 @@ from kymograph.sql.tokens import Token, name_token, tokenize
 
 _EXPLAIN = ("explain", "analyze", "verbose")
 _READS = ("select", "with", "values")
-# The optimizer's second and third pass find nothing in a statement of one SELECT.
+# The optimizer's second and third pass find nothing in a statement that joins nothing and has but a few SELECTs.
 _SIMPLE_PASSES, _PASSES = 1, 3
+_FEW_SELECTS = 4
 # Rows up to which one thread is done before two have begun.
 _SMALL = 32_768
 _OPTIONS = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
@@ -161,8 +162,8 @@ class _Run:
     ) -> _Answer:
         rewriter = Rewriter(self.params, seconds=bool(self.tables))
         text = rewriter.render(tokens)
-        simple = sum(t.is_word("select") for t in tokens) < 2
-        with planning(_SIMPLE_PASSES if simple else _PASSES) as planner:
+        selects, joins = sum(t.is_word("select") for t in tokens), _joins(tokens)
+        with planning(_PASSES if joins or selects > _FEW_SELECTS else _SIMPLE_PASSES) as planner:
             planner.add_functions(rewriter.functions.values())
             held = {name: SourceDataset(HeldSource(rows), self.access) for name, rows in extra.items()}
             summing = {
@@ -177,9 +178,10 @@ class _Run:
                 raise (Unfit() if stand_ins else problem) from None
             for name, bucket in buckets_of(plan, stand_ins, rewriter.floors).items():
                 summing[name].group(rewriter.floors.get(bucket))
-            rows, bounds = _narrow(plan, datasets, subqueries=not simple)
-            check_joins(plan, lambda key: datasets[key].most_rows() if key in datasets else None)
-            partitions = 1 if rows is not None and rows <= _SMALL else CPUS
+            rows, bounds = _narrow(plan, datasets, subqueries=selects > 1)
+            if joins or selects > 1:
+                check_joins(plan, lambda key: datasets[key].most_rows() if key in datasets else None)
+            partitions = 1 if rows <= _SMALL else CPUS
             for dataset in datasets.values():
                 dataset.divide(partitions)
             with running(self.limits.memory, partitions) as context:
@@ -225,21 +227,25 @@ def _only_reading(tokens: Sequence[Token]) -> None:
         )
 
 
+def _joins(tokens: Sequence[Token]) -> bool:
+    """Whether a SELECT of the statement names more than one table."""
+    return any(t.is_word("join") or (t.clause == "from" and t.is_punct(",")) for t in tokens)
+
+
 def _narrow(
     plan: Any, datasets: Mapping[Key, SourceDataset], *, subqueries: bool
-) -> tuple[int | None, tuple[int | None, int | None]]:
-    """At most how many rows all scans read, if that is known; and the time range they agree on."""
+) -> tuple[int, tuple[int | None, int | None]]:
+    """At most how many rows the scans of all tables yield; and the time range they agree on."""
 
     def labels_of(key: Key) -> frozenset[str]:
         return datasets[key].labels if key in datasets else frozenset()
 
-    rows: int | None = 0
+    rows = 0
     ranges = set()
     for key, need in needs(plan, labels_of, subqueries=subqueries).items():
         if key not in datasets:
             continue
-        more = datasets[key].narrow(need)
-        rows = None if rows is None or more is None else rows + more
+        rows += datasets[key].narrow(need)
         if TIME in datasets[key].labels:
             ranges.add(need.selection.bounds)
     return rows, ranges.pop() if len(ranges) == 1 else (None, None)

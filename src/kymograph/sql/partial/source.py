@@ -51,7 +51,7 @@ class StandInDataset(SourceDataset):
         """Say to which bucket a time belongs, before DataFusion asks for fragments; None where that does not matter."""
         self._floor = floor
 
-    def narrow(self, need: Need) -> int | None:
+    def narrow(self, need: Need) -> int:
         """Say what the plan needs. Returns 0: few rows come out."""
         self._need = Need(need.selection)
         return 0
