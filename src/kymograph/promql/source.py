@@ -6,7 +6,7 @@ numbers and booleans as float64; text fields are no metrics.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -137,29 +137,61 @@ class Source:
         Raises:
             LimitExceeded: more series or samples than the meter has room for.
         """
+        return self._loaded(selection, start, end, meter, self._scalars)
+
+    def newest(self, selection: Selection, start: int, end: int, meter: Meter) -> SeriesSet:
+        """As `load`, but older samples of a series than its newest with start < time <= end may be missing.
+
+        Kept newest rows answer for scalar series; only those that went on after `end` are looked for in the samples.
+        """
+        return self._loaded(selection, start, end, meter, self._newest)
+
+    def _loaded(
+        self, selection: Selection, start: int, end: int, meter: Meter, scalars: Callable[..., Iterable[Part]]
+    ) -> SeriesSet:
         meter.series(len(selection.labels))
         parts: list[Part] = []
         if len(selection.ids) and SAMPLES in self._engine.tables():
-            parts += self._scalars(selection.ids, start, end, meter)
+            parts += scalars(selection.ids, np.arange(len(selection.ids)), start, end, meter)
         first = len(selection.ids)
         for wide in selection.wide:
             parts += self._wide(wide, first, start, end, meter)
             first += len(wide.rows) * len(wide.fields)
         return SeriesSet(selection.labels, *joined(parts, len(selection.labels)))
 
-    def _scalars(self, ids: Ints, start: int, end: int, meter: Meter) -> Iterator[Part]:
+    def _matchers(self, ids: Ints) -> list[Matcher]:
         everything = len(ids) == len(self._engine.series())
-        matchers = [] if everything else [Matcher(SERIES_ID, "in", frozenset(ids.tolist()))]
-        places = np.full(int(ids[-1]) + 1, -1, np.int64)
-        places[ids] = np.arange(len(ids))
-        scan = self._engine.scan(SAMPLES, matchers, start + 1, end + 1, [SERIES_ID, TIME, "value"])
+        return [] if everything else [Matcher(SERIES_ID, "in", frozenset(ids.tolist()))]
+
+    def _newest(self, ids: Ints, order: Ints, start: int, end: int, meter: Meter) -> Iterator[Part]:
+        latest = self._engine.latest(SAMPLES, self._matchers(ids)).combine_chunks().to_batches()
+        if not latest:
+            return
+        rows = latest[0].select([SERIES_ID, TIME, "value"])
+        where, times, values = (
+            _placed(ids, order, rows.column(0))[0],
+            micros_of(rows.column(1)),
+            rows.column(2),
+        )
+        known = (where >= 0) & values.is_valid().to_numpy(zero_copy_only=False)
+        sure = known & (times <= end)
+        here = np.flatnonzero(sure & (times > start))
+        here = here[np.argsort(where[here], kind="stable")]
+        meter.spend(len(here))
+        yield Part.of(where[here], times[here], _filled(values)[here])
+        unsure = np.sort(where[(where >= 0) & ~sure])
+        if len(unsure):
+            places = np.searchsorted(order, unsure)
+            yield from self._scalars(ids[places], order[places], start, end, meter)
+
+    def _scalars(self, ids: Ints, order: Ints, start: int, end: int, meter: Meter) -> Iterator[Part]:
+        """Samples of the series `ids` (ascending), which are `order` in what is asked for."""
+        scan = self._engine.scan(SAMPLES, self._matchers(ids), start + 1, end + 1, [SERIES_ID, TIME, "value"])
         for batch in scan.batches():
             meter.spend(batch.num_rows)
-            series, values = batch.column(0).to_numpy(), batch.column(2)
-            bounds = edges(series)
-            found = series[bounds[:-1]]
-            where = np.where(found < len(places), places[np.minimum(found, len(places) - 1)], -1)
-            part = Part(where, bounds, micros_of(batch.column(1)), values.fill_null(0.0).to_numpy())
+            values = batch.column(2)
+            where, bounds = _placed(ids, order, batch.column(0))
+            part = Part(where, bounds, micros_of(batch.column(1)), _filled(values))
             if values.null_count:
                 missing = values.is_null().to_numpy(zero_copy_only=False)
                 yield part.less(missing | np.repeat(where < 0, np.diff(bounds)))
@@ -194,6 +226,20 @@ class Source:
                 numbers, there = _numbers(column)
                 where = np.where(there & (series >= 0), series + first + place * size, -1)
                 yield _known(where, times, numbers)
+
+
+def _placed(ids: Ints, order: Ints, column: pa.Array) -> tuple[Ints, Ints]:
+    """Runs of equal ids in sorted rows: which of `order` each is, -1 for another series; and where they begin and end."""
+    series = (column.fill_null(-1) if column.null_count else column).to_numpy()
+    bounds = edges(series)
+    found = series[bounds[:-1]]
+    places = np.minimum(np.searchsorted(ids, found), len(ids) - 1)
+    return np.where(ids[places] == found, order[places], -1), bounds
+
+
+def _filled(values: pa.Array) -> Floats:
+    found: Floats = (values.fill_null(0.0) if values.null_count else values).to_numpy()
+    return found
 
 
 def _key(codes: list[dict[str, int]], row: tuple[str, ...]) -> int:
