@@ -113,7 +113,7 @@ def defined(
         raise SchemaError(f"{source} has no numbers to summarise")
     if len(chosen) > _MOST_FIELDS:
         raise InvalidInput(f"{len(chosen)} fields are too many", hint=f"name at most {_MOST_FIELDS} with fields")
-    start, end = _offsets(offsets, width)
+    start, end = offsets_of(offsets, width)
     return Rollup(name, source, width, labels, chosen, grouped, start, end, "", (source,))
 
 
@@ -137,9 +137,10 @@ def _labels(
     return by, grouped or set(by) != set(there)
 
 
-def _offsets(offsets: tuple[Any, Any], width: int) -> tuple[int | None, int]:
+def offsets_of(offsets: tuple[Any, Any], width: int) -> tuple[int | None, int]:
+    """start_offset and end_offset in µs. Raises InvalidInput."""
     start = None if offsets[0] is None else parse_duration(offsets[0])
-    end = MINUTE if offsets[1] is None else parse_duration(offsets[1])
+    end = 0 if offsets[1] is None else parse_duration(offsets[1])
     if start is not None and start < end + width:
         raise InvalidInput(
             f"no bucket of {duration(width)} lies between {duration(start)} and {duration(end)} before now",

@@ -66,19 +66,6 @@ class Downsampling:
 
     # policies
 
-    def policies(self) -> list[dict[str, Any]]:
-        """Every line as plain values; see `Store.downsample_policies`."""
-        return [
-            {
-                "labels": {name: list(values) for name, values in line.chosen},
-                "older_than": line.older,
-                "interval": line.interval,
-                "table": line.table,
-                "boundary": None if line.boundary == BEGINNING else line.boundary,
-            }
-            for line in self.state.lines
-        ]
-
     def set_policy(self, chosen: Filter, pairs: Sequence[tuple[int, int]]) -> None:
         """What is done to these series from now on; nothing more with no pairs. Boundaries stay where they are."""
         with self._working:

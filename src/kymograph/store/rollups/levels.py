@@ -15,7 +15,7 @@ from kymograph.model.schema import FIELD_TYPES, SAMPLES, SERIES_ID, TableSchema
 from kymograph.model.summary import STATISTICS, Ints, Summaries, together
 from kymograph.model.time import TIME, TIME_TYPE, micros_of
 from kymograph.options import parse_duration
-from kymograph.promql.tiers import VERSION
+from kymograph.promql.tiers import BEGINNING, VERSION
 from kymograph.store.rollups.definition import partition_for
 from kymograph.store.rollups.lines import TABLE, Line, table_of
 
@@ -49,6 +49,20 @@ class State:
     def to_document(self) -> dict[str, Any]:
         lines = [line.to_document() for line in self.lines]
         return {"lines": lines, "version": self.version, "pending": self.pending}
+
+
+def policies(state: State) -> list[dict[str, Any]]:
+    """Every line as plain values; see `Store.downsample_policies`."""
+    return [
+        {
+            "labels": {name: list(values) for name, values in line.chosen},
+            "older_than": line.older,
+            "interval": line.interval,
+            "table": line.table,
+            "boundary": None if line.boundary == BEGINNING else line.boundary,
+        }
+        for line in state.lines
+    ]
 
 
 def level_rows(engine: Engine, table: str, ids: Ints, start: int, end: int) -> tuple[Summaries, Ints]:

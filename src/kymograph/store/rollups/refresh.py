@@ -20,8 +20,12 @@ from kymograph.store.rollups.touched import Range
 _STEP_ROWS = 200_000
 
 
-def replace(engine: Engine, rollup: Rollup, fresh: pa.Table, start: int, end: int, deleted: Sequence[Range]) -> int:
+def replace(
+    engine: Engine, rollup: Rollup, fresh: pa.Table, start: int, end: int, deleted: Sequence[Range], since: int
+) -> int:
     """Make `fresh` the rollup's rows of [start, end). Returns rows written.
+
+    `since` is the time of the oldest row of the source, µs.
 
     A row that would be gone, or would count less than it did, is only replaced where rows of the source were deleted:
     elsewhere the source has lost them to its retention, and the summary is all that is left of them.
@@ -30,7 +34,7 @@ def replace(engine: Engine, rollup: Rollup, fresh: pa.Table, start: int, end: in
     counting = () if rollup.query else ("count" if rollup.of_samples else ROWS,)
     there = engine.scan(rollup.name, (), start, end, [*schema.labels, TIME, *counting]).table()
     if there.num_rows:
-        fresh = _settled(engine, schema, fresh, there, counting, deleted)
+        fresh = _settled(engine, schema, fresh, there, counting, deleted, since)
     batch = conform(fresh, schema)
     for first in range(0, batch.num_rows, _STEP_ROWS):
         engine.append(rollup.name, batch.slice(first, _STEP_ROWS))
@@ -45,13 +49,14 @@ def _settled(
     there: pa.Table,
     counting: tuple[str, ...],
     deleted: Sequence[Range],
+    since: int,
 ) -> pa.Table:
     """What of `fresh` is to be written, once the rows that are to go are gone."""
     new, old = _keys(fresh, there, schema.labels)
     times = micros_of(there[TIME].combine_chunks())
     vanished = ~np.isin(old, new)
-    # an SQL rollup knows no counts: it is what its query says
-    vanished &= within(times, deleted) if counting else True
+    # an SQL rollup knows no counts: it is what its statement says, as far back as there are rows to ask
+    vanished &= within(times, deleted) | (False if counting else times >= since)
     for bucket in _runs(times[vanished]):
         # all rows of the bucket go, and those that stay come again
         engine.delete(schema.name, (), *bucket)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kymograph.engine.interface import Engine
 from kymograph.errors import AlreadyExists, InvalidInput, NotFound
-from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA
+from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, TableSchema
+from kymograph.model.time import MAX_TIME
 from kymograph.options import Retention
 from kymograph.store.jobs import now_micros
 from kymograph.store.rollups.compute import compute
@@ -17,12 +18,16 @@ from kymograph.store.rollups.refresh import replace
 from kymograph.store.rollups.sources import slices
 from kymograph.store.rollups.touched import Range, Touched, Watch
 
+if TYPE_CHECKING:
+    from kymograph.store.rollups.queries import Ask
+
 
 class Rollups:
     """Definitions, what each has summarised so far, and the work. One per writing store; safe for many threads."""
 
-    def __init__(self, engine: Engine, touched: Touched) -> None:
-        self._engine, self._touched = engine, touched
+    def __init__(self, engine: Engine, touched: Touched, ask: Ask) -> None:
+        """`ask` runs SQL with parameters; for SQL rollups."""
+        self._engine, self._touched, self._ask = engine, touched, ask
         self._working = threading.RLock()
         self._known = {name: Rollup.from_document(told) for name, told in engine.documents(DOCUMENT).items()}
 
@@ -51,15 +56,23 @@ class Rollups:
             rollup = defined(name, source, every, by, fields, offsets, self._engine.tables(), self._known)
             if source == SAMPLES and SAMPLES not in self._engine.tables():
                 self._engine.create_table(SAMPLES_SCHEMA)
-            return self.add(rollup, keep)
+            return self._add(rollup, schema_of(rollup, keep))
 
-    def add(self, rollup: Rollup, keep: Retention | None, schema: Any = None) -> Rollup:
+    def create_query(self, name: str, query: str, keep: Retention | None, offsets: tuple[Any, Any]) -> Rollup:
+        """Define an SQL rollup and make its table. An equal one may be there."""
+        from kymograph.store.rollups.queries import defined_by  # brings all of SQL along
+
+        with self._working:
+            rollup, schema = defined_by(name, query, offsets, keep, self._engine.tables(), self._ask)
+            return self._add(rollup, schema)
+
+    def _add(self, rollup: Rollup, wanted: TableSchema) -> Rollup:
         """Keep a definition, with the table it fills."""
         with self._working:
             there = self._known.get(rollup.name)
             if there == rollup:
                 return there
-            wanted, present = schema or schema_of(rollup, keep), self._engine.tables().get(rollup.name)
+            present = self._engine.tables().get(rollup.name)
             # an empty one of the same kind is what a crash in here leaves
             mine = present == wanted and not self._engine.statistics(rollup.name).rows
             if there is not None or (present is not None and not mine):
@@ -173,14 +186,17 @@ class Rollups:
         if start >= end:
             return 0
         below = self._known.get(rollup.source)
+        since = min((span[0] for span in map(self._span, rollup.tables) if span[0] < span[1]), default=MAX_TIME)
         for low, high in slices(self._engine, rollup.tables, start, end, rollup.every, before=rollup.every):
-            rows += replace(self._engine, rollup, self._computed(rollup, below, low, high), low, high, gone)
-        return rows
+            if rollup.query:
+                from kymograph.store.rollups.queries import asked, span
 
-    def _computed(self, rollup: Rollup, below: Rollup | None, start: int, end: int) -> Any:
-        if rollup.query:
-            raise NotImplementedError
-        return compute(self._engine, rollup, below, start, end)
+                fresh = asked(rollup, low, high, self._engine.tables(), self._ask)
+                low, high = span(rollup, low, high)
+            else:
+                fresh = compute(self._engine, rollup, below, low, high)
+            rows += replace(self._engine, rollup, fresh, low, high, gone, since)
+        return rows
 
     def _beginning(self, rollup: Rollup, now: int) -> int:
         """The bucket of the oldest row that is there; with none, up to when nothing is missing."""

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+import pyarrow as pa
+
 from kymograph.engine.interface import Engine
 from kymograph.errors import ReadOnly
 from kymograph.model.time import to_micros
-from kymograph.options import Retention, StoreOptions, parse_duration
-from kymograph.store.base import StoreBase
+from kymograph.options import QueryLimits, Retention, StoreOptions, parse_duration
 from kymograph.store.jobs import Job
 from kymograph.store.namespaces import Place
+from kymograph.store.query_verbs import QueryVerbs
 from kymograph.store.rollups.definition import bucket_width
 from kymograph.store.rollups.downsampling import Downsampling
 from kymograph.store.rollups.keeper import ReadersKeeper, WritersKeeper
+from kymograph.store.rollups.levels import DOCUMENT, State, policies
 from kymograph.store.rollups.lines import chosen_of, policy_of
 from kymograph.store.rollups.rollups import Rollups
+from kymograph.store.rollups.touched import Touched
 from kymograph.store.rollups.watched import Watched
 
 if TYPE_CHECKING:
@@ -28,7 +32,7 @@ JOB = "rollups"
 _PAUSE = 30 * 10**6
 
 
-class RollupVerbs(StoreBase):
+class RollupVerbs(QueryVerbs):
     """Rollups of a store; see `Store`."""
 
     def __init__(
@@ -58,6 +62,7 @@ class RollupVerbs(StoreBase):
         start_offset: str | timedelta | int | None = None,
         end_offset: str | timedelta | int | None = "1m",
         *,
+        query: str | None = None,
         refresh: bool = True,
     ) -> dict[str, Any]:
         """Keep summaries of a source per bucket, fresh from now on; an equal rollup may be there already.
@@ -76,6 +81,9 @@ class RollupVerbs(StoreBase):
             keep: what bounds the rollup's own table.
             start_offset: late data further back than this is not looked at; None: it always is.
             end_offset: how long after its end a bucket is made, for what arrives a little late.
+            query: SQL in place of source, every, by and fields: any SELECT with one width of `time_bucket`, whose column
+                becomes `time`; texts become labels, numbers fields. It is asked again for buckets that change, over
+                their rows alone.
             refresh: make what is there already before this returns; otherwise the background does.
 
         Returns:
@@ -85,8 +93,12 @@ class RollupVerbs(StoreBase):
             InvalidInput, SchemaError: what cannot be summarised so. NotFound: the source.
             AlreadyExists: there is another table of that name.
         """
-        rooms = self._rollups()
-        self._written(lambda: rooms.create(name, source, every, by, fields, keep, (start_offset, end_offset)))
+        rooms, offsets = self._rollups(), (start_offset, end_offset)
+        if query is None:
+            self._written(lambda: rooms.create(name, source, every, by, fields, keep, offsets))
+        else:
+            text = query
+            self._written(lambda: rooms.create_query(name, text, keep, offsets))
         if refresh:
             self._written(lambda: rooms.refresh(name, None, None))
         return next(told for told in rooms.listing() if told["name"] == name)
@@ -98,8 +110,9 @@ class RollupVerbs(StoreBase):
         buckets before it are made), waiting (stretches that late data or deletions touched and that will be made anew),
         rows, oldest, newest.
         """
-        self._check()
-        return self._rollups().listing()
+        if isinstance(self.engine, Watched):
+            return self._rollups().listing()
+        return Rollups(self.engine, Touched(self.engine), self._asked).listing()
 
     def refresh_rollup(self, name: str, start: Any = None, end: Any = None) -> int:
         """Bring a rollup and those below it up to date; with a range, make the buckets that meet it anew too.
@@ -163,12 +176,16 @@ class RollupVerbs(StoreBase):
         """What is downsampled: labels (`__name__` is the metric), older_than (µs; None: only by hand), interval (µs),
         table and boundary (µs: up to when; None: nothing yet).
         """
-        self._check()
-        return self._downsampling().policies()
+        if isinstance(self.engine, Watched):
+            return policies(self._downsampling().state)
+        return policies(State.of(self.engine.get_document(*DOCUMENT)))
 
     def _rollups(self) -> Rollups:
         watched = self._watched()
-        return self._kept("rollups", lambda: Rollups(cast(Engine, watched), watched.touched))
+        return self._kept("rollups", lambda: Rollups(cast(Engine, watched), watched.touched, self._asked))
+
+    def _asked(self, text: str, params: Mapping[str, Any]) -> pa.Table:
+        return self._sql_session().query(text, params, QueryLimits(timeout=None)).arrow()
 
     def _downsampling(self) -> Downsampling:
         watched, rollups = self._watched(), self._rollups()
@@ -181,13 +198,12 @@ class RollupVerbs(StoreBase):
         return engine
 
     def _series_source(self) -> Source:
-        source = super()._series_source()  # type: ignore[misc]
+        source = super()._series_source()
         if source.tiers is None:
             from kymograph.promql.tiers import Tiers
 
             source.tiers = Tiers(self.engine, self._keeper())
-        found: Source = source
-        return found
+        return source
 
     def _keeper(self) -> WritersKeeper | ReadersKeeper:
         if not isinstance(self.engine, Watched):
