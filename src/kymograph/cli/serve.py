@@ -20,6 +20,10 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--interval", type=DURATION, default="1s", show_default=True, help="Between two looks at the machine.")
 @click.option("--scrape", multiple=True, metavar="URL", help="Record this Prometheus endpoint too; may be repeated.")
+@click.option("--statsd", metavar="HOST:PORT", help="Listen for StatsD on TCP and UDP; :8125 is loopback.")
+@click.option("--graphite", metavar="HOST:PORT", help="Listen for Graphite lines on TCP and UDP; :2003 is loopback.")
+@click.option("--mqtt", metavar="URL", help="Record from this MQTT broker what is published to --topic.")
+@click.option("--topic", "topics", multiple=True, help="Topic such as home/{room}/{metric}; may be repeated.")
 @click.option("--simulate", type=click.IntRange(0, 100_000), default=0, metavar="N", help="Record N simulated GPUs.")
 @click.option("--cap", type=SIZE, default="500MB", show_default=True, help="Bytes the folder may take; 0 is no cap.")
 @click.option(
@@ -57,5 +61,7 @@ def serve(dir: Path, cap: int, retention: int, sync: Any, **listening: Any) -> i
         raise click.BadParameter(str(problem), param_hint="--cap") from None
     from kymograph.server.app import serve as run
 
-    listening |= {name: list(listening[name]) for name in ("scrape", "allowed_hosts", "rules", "alertmanagers")}
+    listening |= {
+        name: list(listening[name]) for name in ("scrape", "topics", "allowed_hosts", "rules", "alertmanagers")
+    }
     return run(dir, cap=cap or None, age=retention or None, sync=sync, **listening)

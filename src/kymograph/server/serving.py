@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from kymograph._version import __version__
+from kymograph.collect.supervisor import Supervisor
 from kymograph.errors import InvalidInput, KymographError
 from kymograph.model.time import SECOND
 from kymograph.options import StoreOptions, Sync
@@ -44,6 +45,8 @@ class ServeOptions:
         host, port: where to listen; port 0 takes a free one. Anything but loopback needs tokens in the store.
         interval: µs between two looks of every collector, 0.1 s at least.
         scrape: exposition URLs to record too.
+        statsd, graphite: addresses to listen on for lines of these, `HOST:PORT`; None does not listen.
+        mqtt: URL of a broker to record from, with `topics`, see `collect.topics.Template`.
         simulate: number of simulated GPUs.
         tls_cert, tls_key: PEM files; both or none.
         open_browser: show the page once it is there.
@@ -58,6 +61,10 @@ class ServeOptions:
     port: int = 8000
     interval: int = SECOND
     scrape: Sequence[str] = ()
+    statsd: str | None = None
+    graphite: str | None = None
+    mqtt: str | None = None
+    topics: Sequence[str] = ()
     simulate: int = 0
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -160,7 +167,7 @@ def _run(slot: StoreSlot, options: ServeOptions, alerting: Alerting, stop: _Stop
     """One run: what is started is stopped in reverse order, whatever happens between."""
     limits = Limits()
     gate = Gate(options.asks_for_tokens, lambda token: tokens.verify(slot.get().engine, token), limits)
-    supervisor = recorder(slot, options.interval, options.scrape, options.simulate)
+    supervisor = _recorder(slot, options)
     state = ServerState(slot, gate, supervisor, options.names, limits)
     state.alerts, state.prefix = alerting.sender, checked_prefix(options.path_prefix)
     config = config_of(create_app(state), limits, options.tls_cert, options.tls_key)
@@ -187,6 +194,19 @@ def _run(slot: StoreSlot, options: ServeOptions, alerting: Alerting, stop: _Stop
     if not stored:
         _say("the rows collected last could not be stored", sys.stderr)
     return 0 if stored else 1
+
+
+def _recorder(slot: StoreSlot, options: ServeOptions) -> Supervisor:
+    return recorder(
+        slot,
+        options.interval,
+        options.scrape,
+        options.simulate,
+        statsd=options.statsd,
+        graphite=options.graphite,
+        mqtt=options.mqtt,
+        topics=options.topics,
+    )
 
 
 def _check_tokens(slot: StoreSlot, options: ServeOptions) -> None:
