@@ -6,13 +6,15 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from kymograph.engine.interface import Engine
 from kymograph.engine.memory import MemoryEngine
+from kymograph.engine.rings import Ring
 from kymograph.model.matcher import Matcher
-from kymograph.model.schema import table_schema
-from kymograph.model.time import MINUTE
+from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, table_schema
+from kymograph.model.time import MINUTE, SECOND
 from kymograph.options import Retention
 from tests.rows import batch_of, ordered, rows_of, scanned
 
@@ -24,6 +26,9 @@ SCHEMA = table_schema(
 )
 HOSTS = ["a", "b", "", None, "ü"]
 
+# what concerns rings; without the table `samples`, or the series, they do nothing
+_RING_KINDS = ("samples", "ring", "slots", "resize", "unring")
+
 SHORT: Sequence[Operation] = (
     ("create",),
     ("append", 1, 0, 40, 3),
@@ -31,6 +36,9 @@ SHORT: Sequence[Operation] = (
     ("append", 2, 20, 40, 3),
     ("seal",),
     ("series", "x"),
+    ("samples",),
+    ("ring", 0, 1, 70),
+    ("slots", 0, 100, 90),
     ("append", 3, 10, 60, 7),  # late rows that overwrite sealed ones
     ("seal",),
     ("delete", "a", 30 * 3_000_000, None),  # the newest rows of a series go
@@ -38,7 +46,10 @@ SHORT: Sequence[Operation] = (
     ("seal",),
     ("compact",),
     ("extend", "more"),
+    ("slots", 0, 150, 40),
+    ("resize", 0, 3, 40),
     ("append", 5, 200, 30, 5),
+    ("unring", 0),
     ("prune", 12 * MINUTE),
     ("document", "k", None),
     ("append", 6, 300, 10, 1),
@@ -51,8 +62,10 @@ def random_script(seed: int, length: int) -> list[Operation]:
     script: list[Operation] = []
     for number in range(length):
         kind = dice.choices(
-            ["append", "seal", "compact", "delete", "document", "series", "prune"], [60, 14, 6, 6, 5, 5, 4]
+            [*("append", "seal", "compact", "delete", "document", "series", "prune"), *_RING_KINDS],
+            [60, 14, 6, 6, 5, 5, 4, 2, 3, 10, 2, 1],
         )[0]
+        ring = dice.randrange(4)
         step = dice.randrange(250)
         script.append(
             {
@@ -61,6 +74,10 @@ def random_script(seed: int, length: int) -> list[Operation]:
                 "document": ("document", dice.choice("abc"), dice.choice([None, number])),
                 "series": ("series", f"s{dice.randrange(50)}"),
                 "prune": ("prune", dice.randrange(8, 14) * MINUTE),
+                "ring": ("ring", ring, dice.choice([1, 3, 10]), dice.choice([5, 60, 200])),
+                "slots": ("slots", ring, step, dice.randrange(1, 100)),
+                "resize": ("resize", ring, dice.choice([1, 4]), dice.choice([1, 61, 150])),
+                "unring": ("unring", ring),
             }.get(kind, (kind,))
         )
     return script
@@ -88,8 +105,29 @@ def apply(engine: Any, operation: Operation) -> None:
         engine.alter_table(engine.tables()["t"].extended([(rest[0], pa.int8())]))
     elif kind == "prune":
         engine.prune(now=rest[0], force=True)
+    elif kind == "samples":
+        engine.create_table(SAMPLES_SCHEMA)
+    elif kind in _RING_KINDS:
+        ring(engine, kind, *rest)
     else:
         raise AssertionError(kind)
+
+
+def ring(engine: Any, kind: str, number: int, *rest: int) -> None:
+    """Something done to the ring of the n-th series; samples are numbered by the second."""
+    series = list(engine.series())
+    if SAMPLES not in engine.tables() or number >= len(series):
+        return
+    one, rings = series[number], engine.rings
+    if kind == "ring" and one not in rings.all():
+        rings.define({one: Ring(rest[0] * SECOND, rest[1])})
+    elif kind == "slots" and one in rings.all():
+        seconds = np.arange(rest[0], rest[0] + rest[1])
+        rings.write(np.full(len(seconds), one), seconds * SECOND, seconds + 0.5)
+    elif kind == "resize" and one in rings.all():
+        rings.resize(one, rest[0] * SECOND, rest[1])
+    elif kind == "unring":
+        rings.drop([one])
 
 
 def batch(engine: Engine, number: int, first: int, rows: int, stride: int) -> pa.RecordBatch:
@@ -117,6 +155,7 @@ def state(engine: Engine) -> State:
             ordered(rows_of(engine.latest("t"))),
             (numbers.rows, numbers.series, numbers.oldest, numbers.newest, numbers.partitions),
         ]
+    found.append((dict(engine.rings.all()), [column.tolist() for column in engine.rings.read()]))
     return tuple(found)
 
 
@@ -152,18 +191,19 @@ def copied(engine: Engine | None) -> MemoryEngine:
         return oracle
     for schema in engine.tables().values():
         oracle.create_table(schema)
+    oracle.register_series(list(engine.series().values()))
+    oracle.rings.define(engine.rings.all())
+    for schema in engine.tables().values():
         for batch in engine.scan(schema.name).batches():
             oracle.append(schema.name, batch)
     for key, value in engine.documents("kind").items():
         oracle.put_document("kind", key, value)
-    for name, labels in engine.series().values():
-        oracle.register_series([(name, labels)])
     return oracle
 
 
 def difference(expected: State, found: State) -> str:
     """The first thing in which two states differ, short enough to read."""
-    names = ("tables", "documents", "series", "rows", "latest", "numbers")
+    names = ("tables", "documents", "series", "rows", "latest", "numbers", "rings")
     for name, one, other in zip(names, expected, found, strict=False):
         if one != other:
             if isinstance(one, list):
