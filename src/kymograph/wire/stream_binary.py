@@ -14,10 +14,14 @@ Array = np.ndarray[Any, Any]
 
 
 class BinaryDecoder:
-    """Bytes cut anywhere, into arrays of whole rows."""
+    """Bytes cut anywhere, into arrays of whole rows.
 
-    def __init__(self, layout: Layout) -> None:
-        self._rows = layout.rows
+    Args:
+        rows: dtype of a row; None is that of the layout.
+    """
+
+    def __init__(self, layout: Layout, rows: np.dtype[Any] | None = None) -> None:
+        self._rows = layout.rows if rows is None else rows
         self._rest = b""
 
     def feed(self, data: bytes) -> Array:
