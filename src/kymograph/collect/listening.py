@@ -67,8 +67,16 @@ class LineListener:
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
-        """Listen. Raises OSError where that cannot be."""
-        host, port = self._place
+        """Listen. Raises OSError where that cannot be; then it is closed."""
+        try:
+            self._bind(*self._place)
+        except OSError:
+            self.close()
+            raise
+        self._thread = threading.Thread(target=self._run, name="kymograph-lines", daemon=True)
+        self._thread.start()
+
+    def _bind(self, host: str, port: int) -> None:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         tcp = socket.socket(family, socket.SOCK_STREAM)
         udp = socket.socket(family, socket.SOCK_DGRAM)
@@ -86,8 +94,6 @@ class LineListener:
         for each, role in ((tcp, "tcp"), (udp, "udp"), (self._woken, "wake")):
             each.setblocking(False)
             self._selector.register(each, selectors.EVENT_READ, role)
-        self._thread = threading.Thread(target=self._run, name="kymograph-lines", daemon=True)
-        self._thread.start()
 
     def take(self) -> tuple[list[str], int]:
         """The lines since the last time, undecodable bytes replaced, and how many were dropped meanwhile."""
