@@ -15,6 +15,7 @@ NAMES = {
     "tsbs": "the cpu-only data of TSBS: ingestion, disk, six questions, beside DuckDB",
     "writes": "one-row writes per second, acknowledged, from eight threads",
     "opening": "opening a store of many blocks",
+    "metrics": "samples over HTTP, disk and PromQL, beside VictoriaMetrics and Prometheus",
     "scrapes": "what node exporter scrapes take on disk",
 }
 

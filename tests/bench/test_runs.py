@@ -13,6 +13,7 @@ SMALL = {
     "tsbs": ["--repeats", "1"],
     "scrapes": ["--scrapes", "10"],
     "writes": [],
+    "metrics": [],
     "opening": ["--blocks", "10", "--repeats", "1"],
 }
 

@@ -1,0 +1,163 @@
+"""`python -m bench metrics`: ingestion over HTTP, disk and questions of three systems, each in turn on the same bodies."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import child, compare
+from bench.metrics import bodies, questions
+from bench.metrics.load import send
+from bench.metrics.questions import Answers
+from bench.metrics.servers import REMOTE, SYSTEMS, Kymograph, Server
+from bench.table import number, show
+
+# series of the two sets; each has as many samples
+_SETS = (1_000, 10_000)
+_HOURS = 6
+
+
+@dataclass
+class Outcome:
+    """What one system did with one set of series.
+
+    Attributes:
+        rates: million samples/s by protocol.
+        disk: bytes per sample.
+        peak: peak RSS of the server, bytes.
+        asked: milliseconds and answers over HTTP; `inside` the same in process.
+    """
+
+    system: type[Server]
+    rates: dict[str, float] = field(default_factory=dict)
+    disk: float = 0.0
+    peak: int = 0
+    asked: Answers = field(default_factory=dict)
+    inside: Answers = field(default_factory=dict)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=float, default=8.64, help="millions of samples per set of series (8.64)")
+    parser.add_argument("--batch", type=int, default=2000, help="samples per request (2000)")
+    parser.add_argument("--only", default="", help="only these systems, separated by commas")
+    parser.add_argument("--no-questions", action="store_true", help="ingestion and disk only")
+    parser.add_argument("--repeats", type=int, default=7, help="repetitions of each question (7)")
+    parser.add_argument("--folder", type=Path, default=None, help="where to work (a temporary folder)")
+    parser.add_argument("--keep", action="store_true", help="leave the folder behind")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.small:
+        args.samples, args.repeats = 0.04, 1
+    compare.in_folder(args, measure)
+
+
+def measure(args: argparse.Namespace, folder: Path) -> None:
+    systems = _systems(args)
+    for count in _SETS if not args.small else (_SETS[0] // 10,):
+        scrapes = max(10, round(args.samples * 1e6 / count))
+        print(f"{count:,} series, {scrapes:,} scrapes every 10 s, {args.batch:,} samples per request", flush=True)
+        files = bodies.make(folder / "bodies", count, scrapes, args.batch)
+        outcomes = [_outcome(system, folder / "stores", files, count, scrapes, args) for system in systems]
+        _report(count, scrapes, outcomes)
+        shutil.rmtree(folder / "bodies")
+        shutil.rmtree(folder / "stores", ignore_errors=True)
+
+
+def _systems(args: argparse.Namespace) -> list[type[Server]]:
+    wanted = [name.lower() for name in filter(None, args.only.split(","))]
+    found = []
+    for system in SYSTEMS:
+        if wanted and system.name.lower() not in wanted:
+            continue
+        missing = system.missing()
+        if missing:
+            print(f"{system.name}: not measured: {missing}")
+        else:
+            found.append(system)
+    return found
+
+
+def _outcome(
+    system: type[Server], folder: Path, files: dict[str, Path], count: int, scrapes: int, args: argparse.Namespace
+) -> Outcome:
+    outcome = Outcome(system)
+    if system.lines:
+        place = folder / f"{system.name}-lines"
+        server = system(place)
+        try:
+            outcome.rates["lines"] = _ingest(server, server.lines, {}, files["lines"])
+        finally:
+            server.stop()
+        shutil.rmtree(place)
+    place = folder / system.name
+    server = system(place)
+    try:
+        outcome.rates["remote"] = _ingest(server, "/api/v1/write", REMOTE, files["remote"])
+        outcome.peak = server.peak_rss()
+        server.settle()
+    finally:
+        server.stop()
+    outcome.disk = server.disk() / (count * scrapes)
+    if not args.no_questions:
+        _ask(outcome, place, count, scrapes, args)
+    return outcome
+
+
+def _ask(outcome: Outcome, place: Path, count: int, scrapes: int, args: argparse.Namespace) -> None:
+    hours = None if count > _SETS[0] // (10 if args.small else 1) else min(_HOURS, max(1, scrapes // 360 - 1))
+    server = outcome.system(place)
+    try:
+        if hours is None:
+            outcome.asked = questions.instant(server, scrapes, args.repeats)
+        else:
+            outcome.asked = questions.ranges(server, scrapes, hours, args.repeats)
+    finally:
+        server.stop()
+    if outcome.system is Kymograph:
+        outcome.inside, _ = child.run(questions.in_process, place, scrapes, hours, args.repeats)
+
+
+def _ingest(server: Server, path: str, headers: dict[str, str], file: Path) -> float:
+    (samples, seconds, problem), _ = child.run(send, server.url, path, headers, file)
+    if problem:
+        print(f"  {server.name} refused: {problem}")
+    rate: float = samples / seconds / 1e6
+    print(f"  {server.name} {path}: {number(rate)} million samples/s", flush=True)
+    return rate
+
+
+def _report(count: int, scrapes: int, outcomes: list[Outcome]) -> None:
+    rows = []
+    for one in outcomes:
+        rates = [number(one.rates.get(kind)) for kind in ("remote", "lines")]
+        rows.append([one.system.name, *rates, number(one.disk), number(one.peak / 2**20)])
+    header = ["system", "remote write", "lines", "bytes/sample", "peak MiB"]
+    show(f"{count:,} series, {count * scrapes / 1e6:.2f} million samples; million samples/s", header, rows)
+    names = list(outcomes[0].asked)
+    if names:
+        rows = [[one.system.name, *(number(one.asked[name][0]) for name in names)] for one in outcomes]
+        rows += [
+            [f"{one.system.name}, in process", *(number(one.inside[name][0]) for name in names)]
+            for one in outcomes
+            if one.inside
+        ]
+        show("Questions, median ms", ["system", *names], rows)
+    ours = next((one for one in outcomes if one.system is Kymograph), None)
+    if ours is None or len(outcomes) == 1:
+        return
+    rows = []
+    for one in outcomes:
+        if one is ours:
+            continue
+        rates = [number(ours.rates[k] / one.rates[k]) if k in one.rates else "-" for k in ("remote", "lines")]
+        asked = [number(ours.asked[name][0] / one.asked[name][0]) for name in names]
+        rows.append([f"to {one.system.name}", *rates, number(ours.disk / one.disk), *asked])
+    show("Ratio of Kymograph (rates: more is better; the rest: less)", [*header[:4], *names], rows)
+    for one in outcomes:
+        for name in names if one is not ours else ():
+            problem = questions.differ(ours.asked[name][1], one.asked[name][1])
+            if problem and name != "rate":  # each extrapolates rates in its own way
+                print(f"  DIFFERENT from {one.system.name}: {name}: {problem}")
