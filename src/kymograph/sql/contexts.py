@@ -25,6 +25,7 @@ _REFUSED = (
     *("range", "generate_series", "gen_series"),
 )
 _DEFAULT = "public"
+_ONE_BATCH = 65_536
 
 _lock = Lock()
 _planning: dict[int, list[SessionContext]] = {}
@@ -88,7 +89,9 @@ def running(memory: int, partitions: int) -> Iterator[SessionContext]:
         context = kept.pop() if kept else None
     if context is None:
         runtime = RuntimeEnvBuilder().with_disk_manager_disabled().with_greedy_memory_pool(memory)
-        context = SessionContext(_config(partitions, passes=0), runtime)
+        # one partition stands for few rows: in one batch they are sorted and windowed without a merge
+        config = _config(partitions, passes=0)
+        context = SessionContext(config.with_batch_size(_ONE_BATCH) if partitions == 1 else config, runtime)
     yield context
     with _lock:
         if len(kept) < _KEPT:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from threading import Lock
 from typing import Any, Protocol
 
@@ -23,8 +24,8 @@ from kymograph.model.time import TIME, micros_of
 from kymograph.sql import worker
 from kymograph.sql.prune import Need, Selection
 
-# Upper bound of rows up to which a scan narrowed by labels is read before the plan runs.
-_READ_AT_ONCE = 2_000_000
+# Upper bounds of rows up to which a scan narrowed by labels, or by time alone, is read before the plan runs.
+_READ_AT_ONCE, _READ_SOME = 2_000_000, 600_000
 
 Part = Callable[[], Iterator[pa.RecordBatch]]
 
@@ -99,7 +100,7 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
         scan = self._first_rows(need, *need.first) if need.first and need.selection.exact else None
         if scan is None:
             scan = self._scan(need.columns, need.selection.exact)
-            if need.selection.labels and scan.rows <= _READ_AT_ONCE:
+            if scan.rows <= (_READ_AT_ONCE if need.selection.labels else _READ_SOME if need.selection.timed else 0):
                 scan = _read(scan)
         self._prepared = (need.columns, scan)
         return scan.rows
@@ -183,9 +184,10 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
 
 
 def _read(scan: Scan) -> Scan:
-    """A scan of few series, read here and now: their rows are known then, and no thread has to be woken for them."""
+    """A scan of few rows, read here and now: how many is known then, and no thread has to be woken for them."""
     batches = list(scan.batches())
-    return Scan(scan.schema, [lambda: iter(batches)] if batches else [], sum(batch.num_rows for batch in batches))
+    parts = [partial(iter, (batch,)) for batch in batches]
+    return Scan(scan.schema, parts, sum(batch.num_rows for batch in batches))
 
 
 class _Projection:

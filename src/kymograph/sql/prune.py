@@ -45,6 +45,10 @@ class Selection:
         return None if None in read else frozenset[str]().union(*(names for names in read if names is not None))
 
     @property
+    def timed(self) -> bool:
+        return self.start is not None or self.end is not None
+
+    @property
     def bounds(self) -> tuple[int | None, int | None]:
         return self.start, self.end
 

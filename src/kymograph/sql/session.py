@@ -26,7 +26,7 @@ from kymograph.sql.gapfill import Block, find_block
 from kymograph.sql.joins import check_joins
 from kymograph.sql.parameters import bind, named
 from kymograph.sql.partial.blocks import rewrite
-from kymograph.sql.partial.measures import StandIn, Unfit
+from kymograph.sql.partial.measures import NeverFit, StandIn, Unfit
 from kymograph.sql.partial.shape import buckets_of
 from kymograph.sql.partial.source import StandInDataset
 from kymograph.sql.prune import Key, needs
@@ -40,6 +40,7 @@ _READS = ("select", "with", "values")
 # The optimizer's second and third pass find nothing in a statement that joins nothing and has but a few SELECTs.
 _SIMPLE_PASSES, _PASSES = 1, 3
 _FEW_SELECTS = 4
+_MOST_UNFIT = 256
 # Rows up to which one thread is done before two have begun.
 _SMALL = 32_768
 _OPTIONS = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
@@ -51,6 +52,8 @@ class SqlSession:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._catalog = Catalog(engine)
+        # statements that looked fit for sums before SQL and are not; planning those twice once is enough
+        self._unfit: set[str] = set()
 
     def query(
         self,
@@ -72,7 +75,7 @@ class SqlSession:
             QueryError: it cannot be planned or run, or is no reading statement.
             LimitExceeded: rows, time or memory.
         """
-        run = _Run(self._engine, self._catalog, named(params), limits, tables or {})
+        run = _Run(self._engine, self._catalog, named(params), limits, tables or {}, self._unfit)
         try:
             return worker.run(lambda: run.all(text), limits.timeout, run.abandon)
         except TimeoutError:
@@ -108,12 +111,15 @@ class _Run:
     params: Mapping[str, Any]
     limits: QueryLimits
     tables: Mapping[str, pa.Table]
+    unfit: set[str]
     access: Access = field(default_factory=Access)
+    text: str = ""
 
     def abandon(self) -> None:
         self.access.cancelled = worker.Abandoned()
 
     def all(self, text: str) -> Result:
+        self.text = text
         tokens: Sequence[Token] = tokenize(text)
         _only_reading(tokens)
         filled = dict(self.tables)
@@ -142,7 +148,7 @@ class _Run:
     def _execute(self, tokens: Sequence[Token], extra: Mapping[str, pa.Table]) -> _Answer:
         bound, values = bind(tokens, self.params)
         own = {name: schema for name, schema in self.engine.tables().items() if name not in extra}
-        rewritten = rewrite(bound, own)
+        rewritten = rewrite(bound, own) if self.text not in self.unfit else None
         if rewritten is not None:
             try:
                 return self._answer(rewritten.tokens, values, extra, rewritten.tables)
@@ -150,6 +156,10 @@ class _Run:
                 # DataFusion passes on no exception as it was
                 if not isinstance(problem, Unfit) and not isinstance(self.access.failure, Unfit):
                     raise
+                if isinstance(problem, NeverFit):
+                    if len(self.unfit) == _MOST_UNFIT:
+                        self.unfit.clear()
+                    self.unfit.add(self.text)
                 self.access.failure = None
         return self._answer(bound, values, extra, {})
 
@@ -175,7 +185,7 @@ class _Run:
                 plan = planner.context.sql_with_options(text, _OPTIONS, param_values=values).optimized_logical_plan()
             except Exception as problem:
                 # the error to tell is that of the statement as it was written
-                raise (Unfit() if stand_ins else problem) from None
+                raise (NeverFit() if stand_ins else problem) from None
             for name, bucket in buckets_of(plan, stand_ins, rewriter.floors).items():
                 summing[name].group(rewriter.floors.get(bucket))
             rows, bounds = _narrow(plan, datasets, subqueries=selects > 1)

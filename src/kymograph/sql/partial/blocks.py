@@ -46,7 +46,7 @@ def rewrite(tokens: Sequence[Token], tables: Mapping[str, TableSchema]) -> Rewri
         return None
     written, found = list(tokens), dict[str, StandIn]()
     for begin in range(len(tokens) - 1, -1, -1):  # from the end, so that earlier places stay where they are
-        if not tokens[begin].is_word("select"):
+        if not tokens[begin].is_word("select") or _is_value(tokens, begin):
             continue
         try:
             block = _Block(tokens, begin, tables, f"{PREFIX}_{len(found)}")
@@ -201,6 +201,13 @@ def _complete(found: dict[str, int]) -> dict[str, int]:
     if "from" not in found or places[:-2] != sorted(places[:-2]) or places[0] != min(places):
         raise Unfit
     return found
+
+
+def _is_value(tokens: Sequence[Token], begin: int) -> bool:
+    """Whether the SELECT stands for a value, inside an expression: the plan cannot be followed there."""
+    if begin == 0 or not tokens[begin - 1].is_punct("("):
+        return False
+    return tokens[begin - 1].clause != "from" and not (begin > 1 and tokens[begin - 2].is_word("as", "materialized"))
 
 
 def _is_with_query(tokens: Sequence[Token], name: str) -> bool:

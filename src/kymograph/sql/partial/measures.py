@@ -39,6 +39,10 @@ class Unfit(Exception):
     """A statement, or the data it meets, is not one for sums before SQL. Never leaves `kymograph.sql`."""
 
 
+class NeverFit(Unfit):
+    """The statement itself is not, whatever the data: the planner sees more in it than its text shows."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """One number per run.

@@ -122,9 +122,10 @@ def _guessed(times: _Ints, heads: _Ints, counts: _Ints, floor: Floor) -> _Ints |
     guess -= (times[guess - 1] >= bound) & (guess - 1 > heads[owner])
     if not bool(((times[guess] >= bound) & (times[guess - 1] < bound)).all()):
         return None
+    found = np.sort(np.concatenate((heads, guess)))
     # a bucket without rows ends where it begins
-    found: _Ints = np.unique(np.concatenate((heads, guess)))
-    return found
+    distinct: _Ints = found[np.append(True, found[1:] != found[:-1])]
+    return distinct
 
 
 class _Column:

@@ -11,7 +11,7 @@ from typing import Any
 
 from kymograph.model.time import TIME
 from kymograph.sql.buckets import Floor
-from kymograph.sql.partial.measures import MERGED_BY, PREFIX, StandIn, Unfit
+from kymograph.sql.partial.measures import MERGED_BY, PREFIX, NeverFit, StandIn
 from kymograph.sql.prune import key_of, variant_of
 
 _SCAN = f"TableScan: {PREFIX}_"
@@ -25,7 +25,7 @@ def buckets_of(plan: Any, tables: Mapping[str, StandIn], buckets: Mapping[str, F
         buckets: the functions that stand for time_bucket in it, by name.
 
     Raises:
-        Unfit: the plan does anything else with one of `tables`.
+        NeverFit: the plan does anything else with one of `tables`.
     """
     if not tables:
         return {}
@@ -33,7 +33,7 @@ def buckets_of(plan: Any, tables: Mapping[str, StandIn], buckets: Mapping[str, F
     check.walk(plan)
     # a scan inside an expression (a scalar subquery) cannot be reached
     if plan.display_indent().count(_SCAN) != check.scans:
-        raise Unfit
+        raise NeverFit
     return check.found
 
 
@@ -48,7 +48,7 @@ class _Check:
         variant = variant_of(plan)
         kind = type(variant).__name__
         if kind == "TableScan" and key_of(variant)[1] in self._tables:
-            raise Unfit
+            raise NeverFit
         if kind == "Aggregate":
             scan = _scan_below(plan)
             if scan is not None and key_of(scan)[1] in self._tables:
@@ -67,17 +67,17 @@ class _Check:
                 continue
             name = text[5:].partition("(")[0]
             if kind == "Column" or name not in self._buckets or text != f"Expr({name}({relation}.{TIME}))":
-                raise Unfit
+                raise NeverFit
             if bucket not in ("", name):
-                raise Unfit
+                raise NeverFit
             bucket = name
         merged = {f"Expr({MERGED_BY[m.kind]}({relation}.{name}))" for name, m in table.measures.items()}
         merged |= {f"Expr(count(DISTINCT {relation}.{label}))" for label in table.table.labels}
         for expression in map(_unnamed, aggregate.aggregate_exprs()):
             if type(variant_of(expression)).__name__ != "AggregateFunction" or str(expression) not in merged:
-                raise Unfit
+                raise NeverFit
         if self.found.setdefault(table.name, bucket) != bucket:
-            raise Unfit
+            raise NeverFit
         self.scans += 1
 
 
