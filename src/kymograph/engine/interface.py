@@ -72,7 +72,7 @@ class TableStatistics:
     """Numbers of one table. Times are int µs, None when it is empty; sizes are bytes.
 
     `rows` counts each (series, time) once, as a scan would. `blocks` counts immutable files, `partitions` the time
-    slices that hold at least one row.
+    slices that hold at least one row. `ring_rows` are in neither: they count among `rows` alone.
     """
 
     rows: int = 0
@@ -84,6 +84,7 @@ class TableStatistics:
     sealed_bytes: int = 0
     blocks: int = 0
     partitions: int = 0
+    ring_rows: int = 0
 
 
 @dataclass(frozen=True)

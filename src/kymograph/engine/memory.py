@@ -186,6 +186,7 @@ class MemoryEngine:
                 hot_rows=len(target.rows),
                 hot_bytes=sum(_size(key, row) for key, row in target.rows.items()),
                 partitions=len({target.schema.partition_of(time) for _, time in target.rows}),
+                ring_rows=len(visible.rows) - len(target.rows),
             )
 
     def register_series(self, series: Sequence[tuple[str, Mapping[str, str]]]) -> list[int]:

@@ -109,5 +109,10 @@ def statistics(base: TableStatistics, pages: RingPages) -> TableStatistics:
         return base
     times = [time for time in (base.oldest, base.newest, own.oldest, own.newest) if time is not None]
     return replace(
-        base, rows=base.rows + own.rows, series=base.series + own.series, oldest=min(times), newest=max(times)
+        base,
+        rows=base.rows + own.rows,
+        series=base.series + own.series,
+        oldest=min(times),
+        newest=max(times),
+        ring_rows=own.rows,
     )

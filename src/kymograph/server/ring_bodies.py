@@ -62,7 +62,9 @@ def from_json(body: bytes, field: str) -> Samples:
             raise InvalidInput(f"sample {place} is no JSON object")
         if not row.keys() <= allowed:
             unknown = next(key for key in row if key not in allowed)
-            raise InvalidInput(f"sample {place}: {unknown[:60]!r} is no field", hint="there are " + ", ".join(allowed))
+            raise InvalidInput(
+                f"sample {place}: {unknown[:60]!r} is no field", hint="there are " + ", ".join(sorted(allowed))
+            )
         tags = row.get("tags") or {}
         if not isinstance(tags, dict) or not all(type(value) is str for value in tags.values()):
             raise InvalidInput(f"sample {place}: tags must be an object of text")

@@ -41,7 +41,7 @@ def save(engine: Engine, document: Mapping[str, Any]) -> tuple[dict[str, Any], b
     kept = {**document, "slug": slug, "updated": clock.time_ns() // 1000}
     try:
         size = len(json.dumps(kept, allow_nan=False).encode())
-    except (ValueError, RecursionError) as problem:
+    except (ValueError, TypeError, RecursionError) as problem:
         raise InvalidInput(f"the dashboard is no JSON: {str(problem)[:200]}") from None
     if size > MAX_BYTES:
         raise InvalidInput(f"the dashboard takes {size:,} bytes", hint=f"at most {MAX_BYTES:,}")

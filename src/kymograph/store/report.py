@@ -52,7 +52,7 @@ def describe_store(engine: Engine, options: StoreOptions, path: str, jobs: Jobs)
 def _table(schema: TableSchema, numbers: TableStatistics) -> dict[str, Any]:
     # a value is one field of one row; a scalar sample is one value
     width = 1 if schema.name == SAMPLES else max(1, len(schema.fields))
-    sealed = numbers.rows - numbers.hot_rows
+    sealed = numbers.rows - numbers.hot_rows - numbers.ring_rows
     return {
         "rows": numbers.rows,
         "series": numbers.series,
