@@ -15,6 +15,7 @@ from kymograph._version import __version__
 from kymograph.cli.maintain import check, compact, info, prune
 from kymograph.cli.namespace import namespace
 from kymograph.cli.query import sql
+from kymograph.cli.rollup import downsample, rollup
 from kymograph.cli.serve import serve
 from kymograph.cli.tail import tail
 from kymograph.cli.token import token
@@ -34,7 +35,7 @@ def kymo() -> None:
     """
 
 
-for _verb in (serve, sql, import_, export_, info, check, compact, prune, tail, token, namespace):
+for _verb in (serve, sql, import_, export_, info, check, compact, prune, tail, token, namespace, rollup, downsample):
     kymo.add_command(_verb)
 
 

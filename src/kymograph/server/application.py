@@ -25,6 +25,7 @@ from kymograph.server.routes import (
     query,
     remote,
     rings,
+    rollups,
     store,
     stream,
     telemetry,
@@ -32,7 +33,21 @@ from kymograph.server.routes import (
 from kymograph.server.state import ServerState
 
 # what is there over the whole store and over each namespace alike
-_STORE = (telemetry, query, store, imports, influx, otlp, metrics, prometheus, remote, rings, dashboards, stream)
+_STORE = (
+    telemetry,
+    query,
+    store,
+    imports,
+    influx,
+    otlp,
+    metrics,
+    prometheus,
+    remote,
+    rings,
+    dashboards,
+    rollups,
+    stream,
+)
 _ABOUT = """Telemetry of this machine: live, recorded, and in SQL.
 
 Errors are `{"error": {"code", "message", "hint"}}`. Times are ISO 8601 in UTC; NaN and infinities are null in JSON.

@@ -11,6 +11,7 @@ from kymograph.engine.interface import Engine
 from kymograph.errors import ReadOnly
 from kymograph.model.time import to_micros
 from kymograph.options import QueryLimits, Retention, StoreOptions, parse_duration
+from kymograph.promql.tiers import RAW, Tiers
 from kymograph.store.jobs import Job
 from kymograph.store.namespaces import Place
 from kymograph.store.query_verbs import QueryVerbs
@@ -180,6 +181,29 @@ class RollupVerbs(QueryVerbs):
             return policies(self._downsampling().state)
         return policies(State.of(self.engine.get_document(*DOCUMENT)))
 
+    def explain(
+        self, query: str, *, time: Any = None, start: Any = None, end: Any = None, step: Any = None
+    ) -> dict[str, Any]:
+        """What a query reads: it is run, and its result left out.
+
+        Args:
+            query: PromQL, evaluated at `time` or over `start`, `end` and `step`; or SQL.
+
+        Returns:
+            language (promql or sql), tiers ("raw" for rows as they were written, otherwise tables of summaries), read
+            (samples and summaries, None for SQL), warnings.
+        """
+        words = query.split(None, 2)
+        first = words[0].lower() if words else ""
+        if first in ("select", "values", "explain") or (first == "with" and not words[1].startswith("(")):
+            rows = self.sql(query)
+            return {"language": "sql", "tiers": getattr(rows, "tiers", [RAW]), "read": None, "warnings": []}
+        if step is None:
+            found = self.promql(query, time=time)
+        else:
+            found = self.promql_range(query, start=start, end=end, step=step)
+        return {"language": "promql", "tiers": found.tiers, "read": found.samples, "warnings": found.warnings}
+
     def _rollups(self) -> Rollups:
         watched = self._watched()
         return self._kept("rollups", lambda: Rollups(cast(Engine, watched), watched.touched, self._asked))
@@ -200,8 +224,6 @@ class RollupVerbs(QueryVerbs):
     def _series_source(self) -> Source:
         source = super()._series_source()
         if source.tiers is None:
-            from kymograph.promql.tiers import Tiers
-
             source.tiers = Tiers(self.engine, self._keeper())
         return source
 
