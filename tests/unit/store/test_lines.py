@@ -120,6 +120,34 @@ def test_the_fields_of_one_point_may_come_in_several_lines(store: Store) -> None
     ]
 
 
+def test_fields_join_those_that_were_written_before(store: Store) -> None:
+    assert not written(store, "m,h=a x=1,y=1i 1000\nm,h=b x=2,y=2i 1000\nm x=3,y=3i 1000\nm,h=a x=4,y=4i 9000\n")
+    assert not written(
+        store, 'm,h=a z="new" 1000\nm z="none" 1000\nm,h=b x=20 1000\nm,h=c y=5i 1000\nm,h=a y=6i 5000\n'
+    )
+    assert len(written(store, "m,h=a,g=x x=1 1000\n")) == 1
+    assert table(store, "m") == [
+        {"time": 1, "h": None, "x": 3.0, "y": 3, "z": "none"},
+        {"time": 1, "h": "a", "x": 1.0, "y": 1, "z": "new"},
+        {"time": 1, "h": "b", "x": 20.0, "y": 2, "z": None},
+        {"time": 1, "h": "c", "x": None, "y": 5, "z": None},
+        {"time": 5, "h": "a", "x": None, "y": 6, "z": None},
+        {"time": 9, "h": "a", "x": 4.0, "y": 4, "z": None},
+    ]
+
+
+def test_fields_join_over_days_and_in_blocks(tmp_path: Any) -> None:
+    day = 86_400_000
+    with kymograph.connect(tmp_path) as store:
+        lines = [f"m,h=h{n % 3} x={n}i,y={n}i {n * day // 4}" for n in range(40)]
+        assert not written(store, "\n".join(lines), precision="ms")
+        store.seal()
+        assert not written(store, "\n".join(f"m,h=h{n % 3} y={-n}i {n * day // 4}" for n in range(40)), precision="ms")
+        rows = store.scan("m")
+        assert rows["x"].to_pylist() == list(range(40))
+        assert rows["y"].to_pylist() == [-n for n in range(40)]
+
+
 def test_the_last_line_of_one_series_and_time_wins(store: Store) -> None:
     written(store, "m value=1 1000\nm value=2i 1000\nm value=3 1000\n# end\nm value=4i 1000\n")
     assert store.sql("SELECT value FROM metric.m").arrow().to_pylist() == [{"value": 4.0}]

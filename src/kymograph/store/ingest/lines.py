@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from kymograph.errors import AlreadyExists, InvalidInput, LimitExceeded
 from kymograph.store.ingest.columns import Part, Rejected, label_columns, merged, written_types
+from kymograph.store.ingest.merging import completed, is_partial
 from kymograph.store.naming import Kind
 from kymograph.store.tables import RESERVED
 from kymograph.wire.influx import Fault, Points, parse
@@ -79,12 +80,17 @@ class LineWriter:
 
 
 class _Known:
-    """Prefixes, and the ids of those that are series of samples; -1 where none was asked for yet."""
+    """Prefixes, and the ids of those that are series of samples; -1 where none was asked for yet.
+
+    Attributes:
+        merging: held while rows take over fields of those they replace.
+    """
 
     def __init__(self) -> None:
         self.prefixes = Prefixes()
         self._ids: Ints = np.empty(0, np.int64)
         self._lock = threading.Lock()
+        self.merging = threading.Lock()
 
     def ids(self, codes: Ints) -> Ints:
         """The ids known so far, -1 where none is."""
@@ -204,7 +210,10 @@ class _Work:
         if schema is None:
             kinds = {name: kind for name, kind in types.items() if name in rows.column_names}
             self._store.create_table(table, sorted(columns), kinds)
-        return self._store.write(table, rows)
+        if schema is None or not is_partial(schema, rows):
+            return self._store.write(table, rows)
+        with self._known.merging:  # two halves of one row must not miss each other
+            return self._store.write(table, completed(self._store.engine, schema, rows))
 
     def _rejected(self, refusal: Rejected) -> None:
         self._reject(refusal.lines, refusal.message)
