@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,33 @@ class TestMaintenance(Local):
         engine.seal()
         assert ordered(rows_of(running.table())) == before
         assert scanned(reader, "t") == []
+        reader.close()
+
+    @pytest.mark.parametrize("times", [1, 20])
+    def test_a_readers_question_is_asked_again_while_blocks_are_replaced(
+        self, engine: Any, folder: Path, times: int
+    ) -> None:
+        self.create(engine)
+        rows = {("a", "x", day * DAY): 0.0 for day in range(3)}
+        self.put(engine, rows)
+        engine.seal()
+        reader = self.open(folder, read_only=True)
+        left = [times]
+
+        class Hosts(frozenset[str]):
+            """Between two blocks that a scan opens, the writer replaces them all."""
+
+            def __iter__(here) -> Iterator[str]:  # noqa: N805
+                if left[0]:
+                    left[0] -= 1
+                    self.put(engine, {key: float(left[0] + 1) for key in rows})
+                    engine.seal()
+                return super().__iter__()
+
+        found = scanned(reader, "t", [Matcher("host", "in", Hosts("a"))])
+        assert left == [0]
+        assert found == scanned(engine, "t")
+        assert {row[3] for row in found} != {0}
         reader.close()
 
     def test_a_reader_writes_nothing(self, engine: Any, folder: Path) -> None:

@@ -23,7 +23,7 @@ from kymograph.options import Sync
 
 VERSION = 1
 CATALOG = "catalog.db"
-PAGE_BYTES = 8192  # of new catalogs; older ones have 16,384
+PAGE_BYTES, OLD_PAGE_BYTES = 8192, 16384  # of new catalogs, and of those that the first release made
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -41,6 +41,7 @@ from kymograph.options import StoreOptions
 
 log = logging.getLogger("kymograph.local")
 _SPARE_BYTES = 4 * 2**20  # free pages of the catalog that wait for the next batches when nothing is going on
+_ATTEMPTS = 100  # of a question whose blocks are replaced faster than it opens them
 Answer = TypeVar("Answer")
 
 
@@ -197,20 +198,16 @@ class LocalEngine(Copying):
 
     def _asked(self, name: str, ask: Callable[[Table, Generation], Answer]) -> Answer:
         """The answer to a question that opens blocks; once more where one was replaced since the generation was taken."""
-        attempt = 0
-        while True:
+        for _ in range(_ATTEMPTS):
             table = self._readable().table(name)
             generation = table.generation()
             try:
                 return ask(table, generation)
             except StorageError:
-                attempt += 1
-                if self.options.read_only:
-                    if attempt == 5:
-                        raise
-                    self._seen = -1
-                elif table.blocks is generation.blocks:
+                self._seen = -1
+                if generation.is_whole(self._readable().table(name)):
                     raise
+        raise StorageError(f"table {name}: its blocks are replaced faster than they are read", hint="ask again")
 
     def delete(
         self, table: str, matchers: Sequence[Matcher] = (), start: int | None = None, end: int | None = None

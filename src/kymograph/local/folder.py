@@ -41,6 +41,10 @@ class Generation:
     blocks: tuple[Block, ...]
     runs: tuple[Run, ...]
 
+    def is_whole(self, table: Table) -> bool:
+        """Whether none of these blocks has been replaced in `table`, so that all of their files should be there."""
+        return {block.row.id for block in self.blocks} <= {block.row.id for block in table.blocks}
+
 
 class Table:
     """One table of the open folder. Everything but `id` is guarded by `lock`."""

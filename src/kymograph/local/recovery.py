@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from kymograph.errors import Corrupt, KymographError
 from kymograph.local import ring_rows
 from kymograph.local.block import decode_metadata, file_checksum, footer
-from kymograph.local.catalog import CATALOG, PAGE_BYTES, BlockRow, Catalog, HotRow, checksum
+from kymograph.local.catalog import CATALOG, OLD_PAGE_BYTES, PAGE_BYTES, BlockRow, Catalog, HotRow, checksum
 from kymograph.local.commit import decode_batches
 from kymograph.local.files import Files
 from kymograph.local.folder import Folder, Table
@@ -158,31 +158,29 @@ def damaged_log(path: Path) -> str:
         big = magic & 1
         sums = _wal_sum(data[:24], (0, 0), big)
         good = magic >> 1 == 0x377F0682 >> 1 and struct.pack(">II", *sums) == data[24:32]
-        page = page if good else _page_bytes(path)
-        first_salt = data[40:48]
-        dropped = 0
-        for at in range(32, len(data) - page - 23, page + 24):
-            header = data[at : at + 24]
-            if good and header[8:16] == salt:
-                following = _wal_sum(data[at + 24 : at + 24 + page], _wal_sum(header[:8], sums, big), big)
-                if struct.pack(">II", *following) == header[16:24]:
-                    sums = following
-                    continue
-            good = False
-            commit = header[4:8] != b"\0\0\0\0"
-            dropped += commit and header[8:16] in (salt, first_salt) and first_salt == header[8:16]
+        # a header that does not tell: the file itself is not opened here, because that would end SQLite's locks on it
+        sizes = (page,) if good else (PAGE_BYTES, OLD_PAGE_BYTES)
+        dropped = max(_dropped(data, size, salt, sums if good else None, big) for size in sizes)
         if dropped:
             return f"the log {wal.name} is damaged: the last {dropped} transactions in it are lost"
     return ""
 
 
-def _page_bytes(path: Path) -> int:
-    """Page size by the header of the catalog's file."""
-    with contextlib.suppress(OSError), open(path / CATALOG, "rb") as file:
-        size = int.from_bytes(file.read(18)[16:], "big")
-        if size >= 512 and size & (size - 1) == 0:
-            return size
-    return PAGE_BYTES
+def _dropped(data: bytes, page: int, salt: bytes, sums: tuple[int, int] | None, big: int) -> int:
+    """How many transactions end beyond the first bad frame; `sums` are those of a good header."""
+    first_salt = data[40:48]
+    dropped = 0
+    for at in range(32, len(data) - page - 23, page + 24):
+        header = data[at : at + 24]
+        if sums is not None and header[8:16] == salt:
+            following = _wal_sum(data[at + 24 : at + 24 + page], _wal_sum(header[:8], sums, big), big)
+            if struct.pack(">II", *following) == header[16:24]:
+                sums = following
+                continue
+        sums = None
+        commit = header[4:8] != b"\0\0\0\0"
+        dropped += commit and header[8:16] in (salt, first_salt) and first_salt == header[8:16]
+    return dropped
 
 
 def _wal_sum(data: bytes, start: tuple[int, int], big: int) -> tuple[int, int]:
