@@ -67,13 +67,14 @@ def running(
     prepare: Callable[[ServerState], None] | None = None,
     port: int = 0,
     options: StoreOptions | None = None,
+    prefix: str = "",
 ) -> Iterator[Running]:
     """A server over a store, recording what the collectors bring."""
     limits = limits or Limits()
     slot = StoreSlot(target, options or StoreOptions(sync="normal"))
     gate = Gate(auth, lambda token: tokens.verify(slot.get().engine, token), limits)
     supervisor = Supervisor(slot, collectors)
-    state = ServerState(slot, gate, supervisor, hosts, limits)
+    state = ServerState(slot, gate, supervisor, hosts, limits, prefix=prefix)
     door = listen("127.0.0.1", port)
     port = door.getsockname()[1]
     started = threading.Event()

@@ -122,7 +122,7 @@ class _Query:
             self._source, self._text, grid, (grid.start, end), self._meter, self._notes, self._lookback, implicit
         )
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), self._meter.watching():
                 if self._kind == "matrix":
                     windows = evaluator.windows(ast.bare(self._node))
                     return windows.series

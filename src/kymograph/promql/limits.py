@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from kymograph.errors import LimitExceeded
@@ -34,6 +36,13 @@ class PromLimits:
     cancelled: Callable[[], bool] | None = None
 
 
+def pulse() -> None:
+    """Fail when the query that this is done for has run out of time; for what is long at work on one function."""
+    meter = _METER.get()
+    if meter is not None:
+        meter.room(0)
+
+
 class Meter:
     """Counts what a query uses. Times are measured at every node of the query and every block of work."""
 
@@ -41,6 +50,15 @@ class Meter:
         self._limits = limits
         self._deadline = clock.monotonic() + limits.seconds
         self.samples = 0
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within this, `pulse` asks this meter; in threads that are given the context of this one, too."""
+        before = _METER.set(self)
+        try:
+            yield
+        finally:
+            _METER.reset(before)
 
     def series(self, count: int) -> None:
         if count > self._limits.series:
@@ -69,3 +87,6 @@ class Meter:
                 f"the query took longer than {self._limits.seconds:g} s",
                 hint="ask for fewer series, a shorter range or a longer step",
             )
+
+
+_METER: ContextVar[Meter | None] = ContextVar("meter", default=None)

@@ -18,6 +18,7 @@ import numpy as np
 from kymograph.promql.frame import Grid
 from kymograph.promql.index import Ints
 from kymograph.promql.labels import Bools, Labels
+from kymograph.promql.limits import pulse
 from kymograph.promql.source import Floats, SeriesSet
 
 _BLOCK = 2_000_000  # cells of rectangles worked on at once
@@ -135,6 +136,7 @@ class Windows:
         chosen = chosen[np.argsort(counts[chosen], kind="stable")]
         low = self.lo.ravel()
         while len(chosen):
+            pulse()
             rows = np.searchsorted(np.arange(1, len(chosen) + 1) * counts[chosen], _BLOCK, side="right")
             part, chosen = chosen[: max(1, int(rows))], chosen[max(1, int(rows)) :]
             places = np.arange(counts[part[-1]])
