@@ -24,6 +24,7 @@ from kymograph.local.streams.pyramid import (
     Runs,
     coarser,
     group_rows,
+    pack,
 )
 from kymograph.model.interval import Intervals
 from kymograph.model.stream import TIMESTAMP, Layout, StreamSchema
@@ -110,7 +111,7 @@ def build(
             pieces.append(chunk)
             offset += len(chunk)
             if not level and len(groups) <= SUMMARY_GROUPS:
-                level, summary = number, chunk
+                level, summary = number, pack(groups, schema.layout)
     table = np.array(index, INDEX)
     foot = _footer(schema, stream_id, coverage, table, replaces)
     data = b"".join([*pieces, foot])

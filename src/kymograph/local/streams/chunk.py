@@ -20,7 +20,7 @@ _MAGIC = b"KC"
 _TIME = np.dtype("<i8")
 _RUN = np.dtype([("start", "<u4"), ("place", "<i8"), ("first", "u1")])
 _CHUNK_BYTES = 4 * 2**20
-_CHUNK_ROWS = 1 << 16
+_CHUNK_ROWS = 1 << 15
 
 
 def chunk_rows(layout: Layout) -> int:
@@ -97,8 +97,8 @@ class Chunk:
         self._runs = np.frombuffer(view, _RUN, runs, at)
         self._at = at + _RUN.itemsize * runs + np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
-    def _lane(self, place: int, kind: np.dtype[Any]) -> Array:
-        return decode(self._view[self._at[place] : self._at[place + 1]], self.rows, kind)
+    def _lane(self, place: int, kind: np.dtype[Any], out: Array | None = None) -> Array:
+        return decode(self._view[self._at[place] : self._at[place + 1]], self.rows, kind, out)
 
     def times(self) -> Array:
         """int64[n] µs."""
@@ -114,14 +114,20 @@ class Chunk:
         end = self.rows if high is None else high
         out = np.empty((len(places), end - low), self._layout.dtype)
         for at, place in enumerate(places):
-            out[at] = self._lane(1 + place, self._layout.dtype)[low:end]
+            if end - low == self.rows:
+                self._lane(1 + place, self._layout.dtype, out[at])
+            else:
+                out[at] = self._lane(1 + place, self._layout.dtype)[low:end]
         return out
 
     def fill(self, out: Array, places: Sequence[int], low: int, high: int) -> None:
         """Write the values of some columns of rows `low` to `high` into an array of rows."""
         data = out[DATA]
         for at, place in enumerate(places):
-            data[:, at] = self._lane(1 + place, self._layout.dtype)[low:high]
+            if high - low == self.rows:
+                self._lane(1 + place, self._layout.dtype, data[:, at])
+            else:
+                data[:, at] = self._lane(1 + place, self._layout.dtype)[low:high]
 
     def structured(self, places: Sequence[int], times: Array, low: int, high: int) -> Array:
         """Rows `low` to `high` with some columns, given all times."""

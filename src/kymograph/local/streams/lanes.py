@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ Array = np.ndarray[Any, Any]
 MAX_ORDER = 2
 _LEVEL = 1
 _RAW = 1 << 31
+_FOLD = 16
 _SAMPLE = 4096
 # what another difference has to save, because it costs a pass when read
 _GAIN = 0.97
@@ -68,13 +70,17 @@ def _bits(numbers: Array) -> float:
 
 
 def encode(values: Array, order: int) -> bytes:
-    """One lane; `values` contiguous, of any number type, at most 2**31 of them."""
-    body = _bytes(values)
-    seeds = []
-    for _ in range(min(order, len(values))):
-        seeds.append(int(body[0]))
-        body = body[1:] - body[:-1]
-    numbers = _zigzag(body, order, values.dtype)
+    """One lane; `values` of any number type and stride, at most 2**31 of them."""
+    order = min(order, len(values))
+    body, tail = _folded(_bytes(values))
+    for _ in range(order):
+        body, tail = _differences(body, tail)
+    # the first of the differences are the values themselves, and would make wide what is narrow
+    opening = body[:, 0] if body.shape[1] else tail
+    seeds = opening[:order].tolist()
+    opening[:order] = 0
+    numbers = np.concatenate([body.ravel(), tail]) if len(tail) else body.ravel()
+    numbers = _zigzag(numbers, order, values.dtype)
     top = int(numbers.max()) if len(numbers) else 0
     width = (top.bit_length() + 7) // 8
     if numbers.itemsize > 2 and width <= 2:
@@ -83,6 +89,41 @@ def encode(values: Array, order: int) -> bytes:
     sizes = [len(data) | (_RAW if raw else 0) for data, raw in planes]
     head = struct.pack(f"<BB{len(seeds)}Q{width}I", len(seeds), width, *seeds, *sizes)
     return b"".join([head, *(data for data, _ in planes)])
+
+
+def _folded(values: Array) -> tuple[Array, Array]:
+    """The values as [16, n // 16] with each sixteen that follow one another below one another, and the rest; a copy.
+
+    So sums over what follows one another are additions of long rows, which processors do many at a time.
+    """
+    whole = len(values) // _FOLD
+    body = np.ascontiguousarray(values[: whole * _FOLD].reshape(whole, _FOLD).T)
+    return body, values[whole * _FOLD :].copy()
+
+
+def _differences(body: Array, tail: Array) -> tuple[Array, Array]:
+    """What is added to each value to get the next one; before the first one is 0."""
+    out = np.empty_like(body)
+    np.subtract(body[1:], body[:-1], out=out[1:])
+    out[0, :1] = body[0, :1]
+    np.subtract(body[0, 1:], body[-1, :-1], out=out[0, 1:])
+    rest = tail.copy()
+    rest[1:] -= tail[:-1]
+    if body.shape[1]:
+        rest[:1] -= body[-1, -1]
+    return out, rest
+
+
+def _sums(body: Array, tail: Array) -> None:
+    """Undo `_differences`, in place."""
+    for row in range(1, _FOLD):
+        np.add(body[row], body[row - 1], out=body[row])
+    if body.shape[1]:
+        before = np.zeros_like(body[-1])
+        np.add.accumulate(body[-1, :-1], out=before[1:])
+        np.add(body, before, out=body)
+        tail[:1] += body[-1, -1]
+    np.add.accumulate(tail, out=tail)
 
 
 def _plane(numbers: Array, at: int) -> Array:
@@ -96,52 +137,66 @@ def _compressed(plane: Array) -> tuple[bytes, bool]:
     return (plane.tobytes(), True) if len(data) >= len(plane) else (data, False)
 
 
-def decode(data: memoryview, count: int, dtype: np.dtype[Any]) -> Array:
-    """The `count` values of a lane; the array belongs to the caller.
+def decode(data: memoryview, count: int, dtype: np.dtype[Any], out: Array | None = None) -> Array:
+    """The `count` values of a lane, in `out` (of any stride) when it is given; the array belongs to the caller.
 
     Raises:
         Corrupt: these bytes are no lane of so many values.
     """
+    out = np.empty(count, dtype) if out is None else out
     try:
-        return _decode(data, count, dtype)
+        _decode(data, count, dtype, out)
     except (struct.error, pa.ArrowException, OSError, ValueError, IndexError) as problem:
         raise Corrupt(f"a lane of {count} values cannot be decoded: {problem}") from problem
+    return out
 
 
-def _decode(data: memoryview, count: int, dtype: np.dtype[Any]) -> Array:
+def _decode(data: memoryview, count: int, dtype: np.dtype[Any], out: Array) -> None:
     order, width = data[0], data[1]
     seeds = struct.unpack_from(f"<{order}Q", data, 2)
-    sizes = struct.unpack_from(f"<{width}I", data, 2 + 8 * order)
     at = 2 + 8 * order + 4 * width
-    body = count - order
     unsigned = np.dtype(f"<u{dtype.itemsize}")
-    out = np.empty(count, unsigned)
-    numbers = out[order:]
     if width == 0:
-        numbers[:] = 0
-    scratch = _local.scratch(body, unsigned)
-    for place in range(width):
-        size = sizes[place] & ~_RAW
-        piece = data[at : at + size]
-        at += size
-        raw = piece if sizes[place] & _RAW else _local.codec.decompress(piece, body)
-        plane = np.frombuffer(raw, np.uint8, body)
+        out[:] = _regular(seeds, count, unsigned).view(dtype)
+        return
+    numbers, scratch = _local.scratch(count, unsigned)
+    for place, size in enumerate(struct.unpack_from(f"<{width}I", data, 2 + 8 * order)):
+        piece = data[at : at + (size & ~_RAW)]
+        at += len(piece)
+        raw = piece if size & _RAW else _local.codec.decompress(piece, count)
+        plane = np.frombuffer(raw, np.uint8, count)
         if place == 0:
             np.copyto(numbers, plane)
         else:
             np.copyto(scratch, plane)
             np.left_shift(scratch, unsigned.type(8 * place), out=scratch)
             np.bitwise_or(numbers, scratch, out=numbers)
-    if width and (order or dtype.kind == "i"):
+    if order or dtype.kind == "i":
         np.bitwise_and(numbers, unsigned.type(1), out=scratch)
         signed = scratch.view(np.dtype(f"<i{dtype.itemsize}"))
         np.negative(signed, out=signed)
         np.right_shift(numbers, unsigned.type(1), out=numbers)
         np.bitwise_xor(numbers, scratch, out=numbers)
-    for place in reversed(range(order)):
-        out[place] = seeds[place]
-        np.add.accumulate(out[place:], out=out[place:])
-    return out.view(dtype)
+    whole = count // _FOLD
+    body, tail = numbers[: whole * _FOLD].reshape(_FOLD, whole), numbers[whole * _FOLD :]
+    opening = body[:, 0] if whole else tail
+    opening[:order] = seeds
+    for _ in range(order):
+        _sums(body, tail)
+    out[: whole * _FOLD].reshape(whole, _FOLD)[:] = body.T.view(dtype)
+    out[whole * _FOLD :] = tail.view(dtype)
+
+
+def _regular(seeds: Sequence[int], count: int, unsigned: np.dtype[Any]) -> Array:
+    """Values whose differences of this order are all 0: a constant, or steps of one length."""
+    if not seeds:
+        return np.zeros(count, unsigned)
+    # of one value the second seed was never taken
+    step = seeds[0] + (seeds[1] if len(seeds) > 1 else -seeds[0])
+    values = np.arange(count, dtype=unsigned)
+    values *= np.array(step % 2**64, np.uint64).astype(unsigned)
+    values += np.array(seeds[0], np.uint64).astype(unsigned)
+    return values
 
 
 def _bytes(values: Array) -> Array:
@@ -166,14 +221,15 @@ class _Local(threading.local):
 
     def __init__(self) -> None:
         self.codec = pa.Codec("zstd", compression_level=_LEVEL)
-        self._scratch = np.empty(0, np.uint64)
+        self._scratch = np.empty((2, 0), np.uint64)
 
-    def scratch(self, count: int, dtype: np.dtype[Any]) -> Array:
+    def scratch(self, count: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+        """Two arrays of this thread's, until it asks again."""
         needed = (count * dtype.itemsize + 7) // 8
-        if len(self._scratch) < needed:
-            self._scratch = np.empty(needed, np.uint64)
-        array: Array = self._scratch.view(dtype)[:count]
-        return array
+        if self._scratch.shape[1] < needed:
+            self._scratch = np.empty((2, needed), np.uint64)
+        one, other = self._scratch.view(dtype)[:, :count]
+        return one, other
 
 
 _local = _Local()

@@ -20,6 +20,7 @@ from kymograph.local.streams.hot import decode_hot, encode_hot
 from kymograph.local.streams.lanes import Orders
 from kymograph.local.streams.ledger import Ledger, hot_piece
 from kymograph.local.streams.pieces import Piece
+from kymograph.local.streams.pyramid import pack
 from kymograph.local.streams.room import FOLDER
 from kymograph.model.interval import Intervals
 from kymograph.model.stream import StreamSchema
@@ -92,7 +93,8 @@ def _found(name: str, block: BlockFile) -> _Found:
     for candidate in sorted(set(block.index["level"].tolist()) - {0}):
         chunks = block.level(candidate)
         if len(chunks) == 1 and chunks["rows"][0] <= SUMMARY_GROUPS:
-            level, summary = candidate, block.raw(chunks[0])
+            groups = block.chunk(chunks[0]).groups(range(block.layout.count))
+            level, summary = candidate, pack(groups, block.layout)
             break
     size = block.path.stat().st_size
     start, end = block.coverage.extent or (int(rows["first"][0]), int(rows["last"][-1]) + 1)

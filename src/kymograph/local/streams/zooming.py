@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from kymograph.local.streams.pyramid import (
     coarser,
     finished,
     group_rows,
+    unpack,
 )
 from kymograph.local.streams.room import Room
 from kymograph.local.streams.state import StreamState
@@ -125,24 +126,22 @@ def _of_pieces(
     places: Sequence[int],
     level: int,
 ) -> Iterator[Groups]:
-    kept = [piece.id for piece in pieces if piece.summary_level and level >= piece.summary_level]
+    kept = [piece.id for piece in pieces if piece.hot is None and 0 < piece.summary_level <= level]
     summaries = room.ledger.summaries(kept) if kept else {}
-    hot: list[Piece] = []
-    for piece in pieces:
-        if piece.hot is not None:
-            hot.append(piece)
-            continue
-        if hot:
-            yield _of_hot(hot, places, level)
-            hot = []
-        if piece.hot is None and piece.id in summaries and piece.summary_level:
-            groups = Chunk(summaries[piece.id], layout).groups(places)
-            groups.first[0] = not piece.joined
-            yield coarser(groups, level)
+
+    def kind(piece: Piece) -> str:
+        return "hot" if piece.hot is not None else "summary" if piece.id in summaries else piece.path
+
+    for what, several in groupby(pieces, kind):
+        if what == "hot":
+            yield _of_hot(list(several), places, level)
+        elif what == "summary":
+            mine = list(several)
+            packed = [summaries[piece.id] for piece in mine]
+            yield coarser(unpack(packed, [piece.joined for piece in mine], layout, places), level)
         else:
-            yield from _of_block(room.open(piece, layout), piece, start, end, places, level)
-    if hot:
-        yield _of_hot(hot, places, level)
+            for piece in several:
+                yield from _of_block(room.open(piece, layout), piece, start, end, places, level)
 
 
 def _of_hot(pieces: list[Piece], places: Sequence[int], level: int) -> Groups:
@@ -157,27 +156,53 @@ def _of_block(
 ) -> Iterator[Groups]:
     stored = min(level, LAST_STORED)
     index = block.level(stored) if stored >= FIRST_STORED else block.level(0)[:0]
-    from_rows = not len(index)
-    if from_rows:
-        index = block.level(0)
-    # without stored levels a group may be longer than a chunk
-    wide = from_rows and level > FIRST_STORED
-    for at in range(len(index)) if wide else _near(index, start, end):
-        chunk = block.chunk(index[at])
-        if from_rows:
-            runs = chunk.runs()
-            if at == 0:
-                runs.first[0] = not piece.joined
-            groups = group_rows(chunk.times(), chunk.columns(places), runs, level)
-        else:
-            groups = chunk.groups(places)
-            if at == 0:
-                groups.first[0] = not piece.joined
+    if not len(index):
+        yield from _of_rows(block, piece, start, end, places, level)
+        return
+    for at in _near(index, start, end):
+        groups = block.chunk(index[at]).groups(places)
+        if at == 0:
+            groups.first[0] = not piece.joined
         yield coarser(groups, level)
 
 
-def _near(index: Any, start: int | None, end: int | None) -> range:
-    """Places of the chunks in `[start, end)` and of one more on each side, where a group may begin or end."""
-    low = 0 if start is None else int(np.searchsorted(index["last"], start, "left")) - 1
-    high = len(index) if end is None else int(np.searchsorted(index["first"], end, "left")) + 1
-    return range(max(0, min(low, len(index) - 1)), max(1, min(high, len(index))))
+def _of_rows(
+    block: BlockFile, piece: Piece, start: int | None, end: int | None, places: Sequence[int], level: int
+) -> Iterator[Groups]:
+    """Groups of the rows of a block: of the chunks in `[start, end)` and as many more as complete the outermost groups."""
+    index, size = block.level(0), FACTOR**level
+    inner = _near(index, start, end, more=0)
+    ahead: list[tuple[Chunk, Runs]] = []
+    low = inner.start
+    chunk, runs = _opened(block, piece, low)
+    while low > 0 and runs.places[0] % size and not runs.first[0]:
+        ahead.append((chunk, runs))
+        low -= 1
+        chunk, runs = _opened(block, piece, low)
+    at = low
+    while True:
+        yield group_rows(chunk.times(), chunk.columns(places), runs, level)
+        whole = runs.end(chunk.rows) % size == 0
+        at += 1
+        if at == len(index) or (at >= inner.stop and whole):
+            return
+        chunk, runs = ahead.pop() if ahead else _opened(block, piece, at)
+        if at >= inner.stop and runs.first[0]:
+            return
+
+
+def _opened(block: BlockFile, piece: Piece, at: int) -> tuple[Chunk, Runs]:
+    chunk = block.chunk(block.level(0)[at])
+    runs = chunk.runs()
+    if at == 0:
+        # what was removed before it since is known to the catalog only
+        runs.first[0] = not piece.joined
+    return chunk, runs
+
+
+def _near(index: Any, start: int | None, end: int | None, more: int = 1) -> range:
+    """Places of the chunks in `[start, end)` and of `more` on each side; at least one."""
+    low = 0 if start is None else int(np.searchsorted(index["last"], start, "left")) - more
+    high = len(index) if end is None else int(np.searchsorted(index["first"], end, "left")) + more
+    low = max(0, min(low, len(index) - 1))
+    return range(low, max(low + 1, min(high, len(index))))

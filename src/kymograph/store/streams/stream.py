@@ -352,18 +352,21 @@ class Stream:
         self, low: int | None, high: int | None, places: Sequence[int] | None, level: int, most: int | None
     ) -> Array | None:
         """All rows of a level, or None as soon as there are more than `most`."""
-        parts: list[Array] = []
-        total = 0
+        count = self.layout.count if places is None else len(places)
+        dtype = _dtype(self.layout, count, level)
+        room = self._streams.count(self._base, low, high) if level == 0 else 0
+        if most is not None and room > most:
+            return None
+        out, total = np.empty(room, dtype), 0
         for part in self._streams.read(self._base, low, high, places, level):
-            total += len(part)
-            if most is not None and total > most:
+            if most is not None and total + len(part) > most:
                 return None
-            parts.append(part)
-        if len(parts) == 1:
-            return parts[0]
-        layout = self.layout
-        count = layout.count if places is None else len(places)
-        return np.concatenate(parts) if parts else np.empty(0, _dtype(layout, count, level))
+            if total + len(part) > len(out):
+                # how many rows a level has is found out by reading it; others may insert meanwhile
+                out = np.concatenate([out[:total], np.empty(max(len(part), 1024, total), dtype)])
+            out[total : total + len(part)] = part
+            total += len(part)
+        return out[:total]
 
     def _level_for(self, low: int | None, high: int | None, most: int) -> int:
         """The first level that may fit, counting full groups only."""
