@@ -13,7 +13,8 @@ from kymograph.errors import InvalidInput
 from kymograph.model.time import SECOND
 from kymograph.server.encoding import rows
 from kymograph.server.incoming import unpacked
-from kymograph.server.ring_bodies import from_arrow, from_json, step_micros
+from kymograph.server.ring_bodies import from_json, step_micros
+from kymograph.server.ring_streams import from_arrow
 from kymograph.server.routes.answers import json_answer
 from kymograph.server.state import ServerState
 from kymograph.store.rings.metric import seconds
