@@ -167,12 +167,14 @@ def _narrow(mantissas: Ints, fits: Bools, offsets: Ints) -> tuple[Orders, Ints, 
     rows, sizes = _rows(low, sizes, moving), sizes[moving]
     starts, numbers = _starts(sizes), mantissas[rows]
     factor[moving] = _factors(numbers, starts, sizes)
-    numbers //= np.repeat(factor[moving], sizes)
+    if (factor != 1).any():
+        numbers //= np.repeat(factor[moving], sizes)
     least = np.minimum.reduceat(numbers, starts)
     steps = np.diff(numbers, prepend=0)
     steps[starts] = 0
     forms = [numbers - np.repeat(least, sizes), (steps << 1) ^ (steps >> 63)]  # 0, -1, 1, -2 … as 0, 1, 2, 3 …
-    costs = [np.add.reduceat(np.log2(np.abs(one) + 1.0), starts) for one in (numbers, steps)]
+    # bits in all, by the exponents of floats
+    costs = [np.add.reduceat((np.abs(one) + 1.0).view(np.int64) >> 52, starts) for one in (numbers, steps)]
     order[moving] = costs[1] <= costs[0]
     base[moving] += np.where(order[moving] == 0, factor[moving] * least, 0)
     mantissas[rows] = np.where(np.repeat(order[moving] == 1, sizes), forms[1], forms[0])
