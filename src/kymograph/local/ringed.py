@@ -52,8 +52,8 @@ def matching(pages: RingPages, matchers: Sequence[Matcher]) -> list[int]:
     chosen: set[int] | Mapping[int, Any] = pages.rings
     for matcher in matchers:
         if matcher.operator in ("in", "=") and matcher.label == SERIES_ID:
-            wanted: Any = matcher.value if matcher.operator == "in" else (matcher.value,)
-            chosen = {number for number in wanted if number in chosen}
+            wanted: Any = matcher.value if matcher.operator == "in" else frozenset((matcher.value,))
+            chosen = set(chosen) & wanted
         else:
             chosen = {number for number in chosen if matcher.matches(number)}
     return sorted(chosen)
