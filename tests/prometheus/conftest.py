@@ -18,9 +18,11 @@ from tests.prometheus import data
 from tests.prometheus.servers import free_port, needed, served
 from tests.server.running import Running, eventually, running
 
+RULES = Path(__file__).parent / "rules"
 _CONFIG = """
 global:
   scrape_interval: 1s
+rule_files: ["%s"]
 scrape_configs:
 - job_name: page
   static_configs:
@@ -62,7 +64,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, page: int) -> Iterator[
     program, tool = needed("prometheus"), needed("promtool")
     folder: Path = tmp_path_factory.mktemp("prometheus")
     (folder / "data.txt").write_text(data.openmetrics())
-    (folder / "prometheus.yml").write_text(_CONFIG % page)
+    (folder / "prometheus.yml").write_text(_CONFIG % (RULES / "page.yml", page))
     subprocess.run(
         [tool, "tsdb", "create-blocks-from", "openmetrics", folder / "data.txt", folder / "data"],
         check=True,

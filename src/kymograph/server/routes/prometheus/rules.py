@@ -37,7 +37,8 @@ def router(state: ServerState) -> APIRouter:
 
         def ask() -> dict[str, Any]:
             found: list[dict[str, Any]] = []
-            for place, group in enumerate(store_of(state, request).rule_groups()):
+            groups = sorted(store_of(state, request).rule_groups(), key=lambda one: (one.group.file, one.group.name))
+            for place, group in enumerate(groups):
                 if (names and group.group.name not in names) or (files and group.group.file not in files):
                     continue
                 if token and place < _place(token):
