@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from kymograph.server.guard import App, Receive, Scope, Send
 
-# (headers, body) to (status, headers)
-Answered = tuple[int, list[tuple[bytes, bytes]]]
-Handler = Callable[[Mapping[bytes, bytes], bytes], Awaitable[Answered]]
+# status, headers, body
+Answered = tuple[int, list[tuple[bytes, bytes]], bytes]
+# of headers, query string and body
+Handler = Callable[[Mapping[bytes, bytes], bytes, bytes], Awaitable[Answered]]
 
 
 class _Place(NamedTuple):
@@ -23,7 +24,7 @@ class _Place(NamedTuple):
 
 
 class Direct:
-    """ASGI layer that answers POST to some paths itself, without a body; others go on.
+    """ASGI layer that answers POST to some paths itself; others go on.
 
     Args:
         handlers: by path. What they raise is answered by the guard.
@@ -42,7 +43,7 @@ class Direct:
             return
         scope["route"] = _Place(scope["path"])
         body = (await receive())["body"]  # the guard gives it in one piece
-        status, headers = await handler(dict(scope["headers"]), body)
+        status, headers, content = await handler(dict(scope["headers"]), scope["query_string"], body)
         start: dict[str, Any] = {"type": "http.response.start", "status": status, "headers": headers}
         await send(start)
-        await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body", "body": content})

@@ -42,12 +42,12 @@ def writer(state: ServerState) -> Handler:
 
     gather: Gather[_Body, Taken] = Gather(state.writes, store, lambda body: body.size, _GROUP)
 
-    async def write(headers: Mapping[bytes, bytes], body: bytes) -> Answered:
+    async def write(headers: Mapping[bytes, bytes], _: bytes, body: bytes) -> Answered:
         try:
             taken = await gather.run(_Body(body, _version(headers), _size(body, most)))
         except KymographError as error:
             raise Refusal(error.status, error.code, error.message, error.hint, _nothing(error)) from error
-        return 204, [(name, b"%d" % count) for name, count in zip(_NAMES, (taken.samples, 0, 0), strict=True)]
+        return 204, [(name, b"%d" % count) for name, count in zip(_NAMES, (taken.samples, 0, 0), strict=True)], b""
 
     return write
 
@@ -58,7 +58,7 @@ def router(state: ServerState) -> APIRouter:
 
     @routes.post("/write", summary="Samples by remote write 1.0 or 2.0", status_code=204)
     async def write(request: Request) -> Response:
-        status, headers = await write_body(dict(request.headers.raw), await request.body())
+        status, headers, _ = await write_body(dict(request.headers.raw), b"", await request.body())
         return Response(status_code=status, headers={name.decode(): value.decode() for name, value in headers})
 
     @routes.post("/read", summary="Samples by remote read")
