@@ -55,6 +55,12 @@ def series_v1(data: bytes, at: int, end: int) -> Parsed:
     """prometheus.TimeSeries in [at, end). Raises Malformed."""
     found = Parsed(key_end=at)
     others = False
+    while at < end and data[at] == 10 and data[at + 1] < 128 and at + 2 + data[at + 1] <= end:
+        # labels shorter than 128 bytes at the beginning, as nearly all are
+        first = at + 2
+        at = first + data[at + 1]
+        found.labels.append((first, at))
+        found.key_end = at
     for number, kind, first, last in fields(data, at, end):
         if number > 4:
             others = True
@@ -159,6 +165,11 @@ def labels_v1(data: bytes, places: list[tuple[int, int]]) -> tuple[str, Labels]:
 
 
 def _label(data: bytes, at: int, end: int) -> tuple[str, str]:
+    """Name and value of the Label in [at, end). Nearly all are two texts shorter than 128 bytes in this order."""
+    if end - at > 3 and data[at] == 10 and data[at + 1] < 128:
+        middle = at + 2 + data[at + 1]
+        if middle + 1 < end and data[middle] == 18 and data[middle + 1] < 128 and middle + 2 + data[middle + 1] == end:
+            return text(data, at + 2, middle), text(data, middle + 2, end)
     name = value = ""
     for number, kind, first, last in fields(data, at, end):
         if number in (1, 2):
