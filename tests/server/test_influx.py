@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -92,9 +93,9 @@ def test_bodies_that_cannot_be_unpacked(
 
 def test_a_precision_that_is_none(server: Running) -> None:
     with server.client() as http:
-        answer = http.post("/write?precision=fortnight", content=b"m v=1")
-    assert answer.status_code == 400
-    assert "precision" in answer.json()["error"]["message"]
+        for query in ("precision=fortnight", "&".join(f"a{n}=1" for n in range(50)), "precision=%ff"):
+            answer = http.post(f"/write?{query}", content=b"m v=1")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_input")
 
 
 def test_bodies_are_bounded_also_when_unpacked() -> None:
@@ -112,6 +113,33 @@ def test_too_much_at_one_time_is_refused_for_now() -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "busy")
         assert answer.headers["retry-after"]
         assert http.post("/write", content=b"m v=1\n" * 100).status_code == 204
+
+
+def test_writes_at_one_time_are_answered_each_by_itself(server: Running) -> None:
+    """Bodies that wait are stored together; what is wrong with one is told to that one, by its own line numbers."""
+
+    def write(number: int) -> tuple[int, bytes]:
+        broken = number % 3 == 0
+        lines = [f"many,n={number} value={n},other=1 {T + n}" for n in range(20)]
+        if broken:
+            lines[7] = 'many,n=1 value="open' if number % 2 else "broken"
+        coding = {"Content-Encoding": "gzip"} if number % 5 == 0 else {}
+        body = "\n".join(lines).encode()
+        with server.client() as http:
+            answer = http.post(
+                f"/write?precision={'s' if number % 4 else 'ms'}",
+                content=gzip.compress(body) if coding else body,
+                headers=coding,
+            )
+        if broken:
+            assert [each["line_number"] for each in answer.json()["data"]] == [8], answer.text
+        return answer.status_code, answer.content
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(write, range(60)))
+    assert [status for status, _ in answers] == [400 if number % 3 == 0 else 204 for number in range(60)]
+    counts = rows(server, "SELECT count(*) AS c FROM many")
+    assert counts == [{"c": 40 * 20 + 20 * 19}]
 
 
 def test_what_clients_ask_first(server: Running) -> None:

@@ -79,5 +79,6 @@ def _application(state: ServerState, faces: Iterable[Any]) -> FastAPI:
     faults.install(app)
     for face in faces:
         app.include_router(face.router(state))
-    app.add_middleware(Direct, handlers={remote.WRITE: remote.writer(state)})
+    handlers = dict.fromkeys(influx.WRITES, influx.writer(state))
+    app.add_middleware(Direct, handlers={**handlers, remote.WRITE: remote.writer(state)})
     return app

@@ -13,8 +13,7 @@ from kymograph.wire.influx_line import Tags, read_prefix
 # beyond so many a fresh `Prefixes` is due: a writer that never repeats itself must not fill the memory
 MOST = 1_000_000
 # columns of prefixes that came before, since a writer mostly sends the same series in the same order
-_COLUMNS = 8
-_COLUMN_BYTES = 4 * 2**20
+_HELD = 32 * 2**20
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -33,8 +32,8 @@ class Prefixes:
         self._numbers: dict[str, int] = {}
         self._codes: dict[bytes, int] = {}
         self._identities: dict[tuple[int, Tags], int] = {}
-        # replaced, never changed, so that it is read without the lock
-        self._columns: tuple[tuple[pa.Array, Ints], ...] = ()
+        self._columns: dict[tuple[int, int, bytes], tuple[pa.Array, Ints]] = {}
+        self._held = 0
         self._of = np.empty(1024, np.int64)
         self._lock = threading.Lock()
 
@@ -53,14 +52,20 @@ class Prefixes:
 
     def codes(self, column: pa.Array) -> Ints:
         """The code of each of many prefixes (texts that need not be UTF-8), -1 for those that cannot be read."""
-        for known, codes in self._columns:
-            if known.equals(column):
-                return codes
+        size = column.nbytes
+        # of columns of one size and first prefix there are few
+        key = (len(column), size, column[0].as_buffer().to_pybytes() if len(column) else b"")
+        before = self._columns.get(key)
+        if before is not None and before[0].equals(column):
+            return before[1]
         encoded = column.view(pa.binary()).dictionary_encode()
         distinct = np.array([self._code_or_none(prefix) for prefix in encoded.dictionary.to_pylist()], np.int64)
         found: Ints = distinct[encoded.indices.to_numpy()]
-        if column.nbytes <= _COLUMN_BYTES:
-            self._columns = ((column, found), *self._columns[: _COLUMNS - 1])
+        with self._lock:
+            if self._held + size > _HELD:
+                self._columns, self._held = {}, 0
+            self._columns[key] = (column, found)
+            self._held += size
         return found
 
     def _code_or_none(self, prefix: bytes) -> int:

@@ -2,48 +2,114 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Query, Request, Response
 
 from kymograph._version import __version__
+from kymograph.errors import InvalidInput, KymographError
+from kymograph.server.direct import Answered, Handler
 from kymograph.server.encoding import json_text
+from kymograph.server.faults import Refusal
+from kymograph.server.gather import Gather
 from kymograph.server.incoming import unpacked
 from kymograph.server.routes.answers import json_answer
 from kymograph.server.state import ServerState
-from kymograph.store.ingest.lines import LinesReport
+from kymograph.wire.influx import PRECISIONS, Fault
 
+WRITES = ("/write", "/api/v2/write", "/api/v1/influx/write")
 # clients ask by it what they may send; 1.8 is the first that has both ways of writing
 _SPEAKS = {"X-Influxdb-Version": "1.8.10", "X-Influxdb-Build": "Kymograph"}
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in _SPEAKS.items()]
 # faults that an answer names; a body of nothing but broken lines would come back several times as large
 _NAMED = 100
+# bytes that are stored together
+_GROUP = 16 * 2**20
 
 Precision = Annotated[str, Query(max_length=10, description="unit of the times: ns, us, ms, s, m or h")]
 # what only a server with databases needs to know
 Ignored = Annotated[str, Query(max_length=1000, description="taken and not used")]
 
 
+class _Body(NamedTuple):
+    """Lines as they came, their Content-Encoding and precision."""
+
+    data: bytes
+    coding: str
+    precision: str
+
+
+def writer(state: ServerState) -> Handler:
+    """What answers a POST to one of `WRITES`. Bodies that come while others are stored are stored together."""
+
+    def store(bodies: Sequence[_Body]) -> list[list[Fault] | Exception]:
+        answers: list[list[Fault] | Exception] = [[] for _ in bodies]
+        some: dict[int, bytes] = {}
+        held = 0
+        for place, body in enumerate(bodies):
+            if some and (held > _GROUP or body.precision != bodies[place - 1].precision):
+                _write(state, some, bodies[place - 1].precision, answers)
+                some, held = {}, 0
+            try:
+                some[place] = unpacked(body.data, body.coding, state.limits.write_bytes)
+            except Refusal as refusal:
+                answers[place] = refusal
+            else:
+                held += len(some[place])
+        if some:
+            _write(state, some, bodies[-1].precision, answers)
+        return answers
+
+    gather: Gather[_Body, list[Fault]] = Gather(state.writes, store, lambda body: len(body.data), _GROUP)
+
+    async def write(headers: Mapping[bytes, bytes], query: bytes, body: bytes) -> Answered:
+        coding = headers.get(b"content-encoding", b"").decode("latin-1")
+        faults = await gather.run(_Body(body, coding, _precision(query)))
+        if not faults:
+            return 204, _HEADERS, b""
+        told = json_text(_partial(faults)).encode()
+        return 400, [*_HEADERS, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(told))], told
+
+    return write
+
+
+def _write(state: ServerState, some: dict[int, bytes], precision: str, answers: list[list[Fault] | Exception]) -> None:
+    """Store the bodies at some places, all of one precision, and put their answers there."""
+    try:
+        rows, told = state.slot.get().write_line_bodies(list(some.values()), precision=precision)
+    except KymographError as problem:
+        told, rows = [problem] * len(some), 0
+    state.slot.count(rows)
+    for place, answer in zip(some, told, strict=True):
+        answers[place] = answer
+
+
 def router(state: ServerState) -> APIRouter:
     routes = APIRouter(tags=["influx"])
+    write_lines = writer(state)
 
-    async def taken(request: Request, precision: str) -> Response:
-        body, coding = await request.body(), request.headers.get("content-encoding", "")
-        report = await state.writes.run(_store, state, body, coding, precision or "ns")
-        return Response(status_code=204, headers=_SPEAKS) if not report.faults else _partial(report)
+    async def taken(request: Request) -> Response:
+        # these paths are answered before the router; here they are described, and answered where that is not there
+        status, _, body = await write_lines(
+            dict(request.headers.raw), request.scope["query_string"], await request.body()
+        )
+        return Response(body, status, _SPEAKS, "application/json" if body else None)
 
     @routes.post("/write", summary="Influx line protocol, as InfluxDB 1 takes it", status_code=204)
     async def write(request: Request, precision: Precision = "ns", db: Ignored = "", rp: Ignored = "") -> Response:
-        return await taken(request, precision)
+        return await taken(request)
 
     @routes.post("/api/v2/write", summary="Influx line protocol, as InfluxDB 2 takes it", status_code=204)
     async def write_v2(
         request: Request, precision: Precision = "ns", bucket: Ignored = "", org: Ignored = ""
     ) -> Response:
-        return await taken(request, precision)
+        return await taken(request)
 
     @routes.post("/api/v1/influx/write", summary="The same, below the path of Prometheus' API", status_code=204)
     async def write_v1(request: Request, precision: Precision = "ns", db: Ignored = "", rp: Ignored = "") -> Response:
-        return await taken(request, precision)
+        return await taken(request)
 
     @routes.get("/ping", summary="Whether lines can be written", status_code=204)
     @routes.head("/ping", include_in_schema=False)
@@ -62,21 +128,25 @@ def router(state: ServerState) -> APIRouter:
     return routes
 
 
-def _store(state: ServerState, body: bytes, coding: str, precision: str) -> LinesReport:
-    lines = unpacked(body, coding, state.limits.write_bytes)
-    report = state.slot.get().write_lines(lines, precision=precision)
-    state.slot.count(report.rows)
-    return report
+def _precision(query: bytes) -> str:
+    """The precision that a query string asks for. Raises InvalidInput."""
+    try:
+        given = parse_qs(query.decode("latin-1"), max_num_fields=20).get("precision", ["ns"])[-1] if query else "ns"
+    except ValueError as problem:
+        raise InvalidInput(f"the query string is none: {problem}") from None
+    if given not in PRECISIONS:
+        raise InvalidInput(f"{given[:40]!r} is no precision", hint="ns, us, ms, s, m or h")
+    return given
 
 
-def _partial(report: LinesReport) -> Response:
-    """400 with the broken lines, in the words of InfluxDB 1 (`error`), 2 (`code`, `message`) and 3 (`data`) at once."""
-    named = report.faults[:_NAMED]
+def _partial(faults: list[Fault]) -> dict[str, Any]:
+    """The broken lines, in the words of InfluxDB 1 (`error`), 2 (`code`, `message`) and 3 (`data`) at once."""
+    named = faults[:_NAMED]
     texts = [f"line {fault.line} {fault.message}" for fault in named]
-    if len(report.faults) > len(named):
-        texts.append(f"and {len(report.faults) - len(named)} more")
-    message = f"partial write: {'; '.join(texts)}; dropped={len(report.faults)}"
-    told: dict[str, Any] = {
+    if len(faults) > len(named):
+        texts.append(f"and {len(faults) - len(named)} more")
+    message = f"partial write: {'; '.join(texts)}; dropped={len(faults)}"
+    return {
         "error": message,
         "code": "invalid",
         "message": message,
@@ -84,4 +154,3 @@ def _partial(report: LinesReport) -> Response:
             {"line_number": fault.line, "error_message": fault.message, "original_line": fault.text} for fault in named
         ],
     }
-    return Response(json_text(told), 400, _SPEAKS, "application/json")

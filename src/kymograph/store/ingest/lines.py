@@ -65,10 +65,11 @@ class LineWriter:
 
     def write(self, store: Store, body: bytes, precision: str, now: int, describe: Describe) -> LinesReport:
         """See `Store.write_lines`."""
-        if self._known.prefixes.full:
-            self._known = _Known()
-        parsed = parse(body, self._known.prefixes, precision=precision, now=now)
-        work = _Work(store, self._known, describe)
+        known = self._known
+        if known.prefixes.full:
+            known = self._known = _Known()
+        parsed = parse(body, known.prefixes, precision=precision, now=now)
+        work = _Work(store, known, describe)
         report = LinesReport(faults=parsed.faults)
         scalar, wide = work.split(parsed.points)
         report.rows += work.store_samples(scalar)
@@ -77,6 +78,28 @@ class LineWriter:
         report.faults += work.faults
         report.faults.sort()
         return report
+
+
+def together(bodies: Sequence[bytes]) -> list[list[int]]:
+    """Which bodies, by their places, may be written as one: all that hold no text, which may go over a line's end."""
+    plain = [place for place, body in enumerate(bodies) if b'"' not in body]
+    return ([plain] if plain else []) + [[place] for place in range(len(bodies)) if b'"' in bodies[place]]
+
+
+def joined(bodies: Sequence[bytes]) -> bytes:
+    """Several bodies as one."""
+    return b"".join(body if body.endswith(b"\n") else body + b"\n" for body in bodies)
+
+
+def divided(report: LinesReport, bodies: Sequence[bytes]) -> list[list[Fault]]:
+    """The faults of joined bodies for each of them, numbered as in it."""
+    ends = np.cumsum([body.count(b"\n") + (not body.endswith(b"\n")) for body in bodies])
+    found: list[list[Fault]] = [[] for _ in bodies]
+    for fault in report.faults:
+        place = int(np.searchsorted(ends, fault.line))
+        before = int(ends[place - 1]) if place else 0
+        found[place].append(Fault(fault.line - before, fault.message, fault.text))
+    return found
 
 
 class _Known:
