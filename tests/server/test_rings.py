@@ -454,6 +454,24 @@ def test_who_gets_json(http: httpx.Client, accept: str, json_wanted: bool) -> No
     assert answer.headers["content-type"].startswith("application/json" if json_wanted else "text/plain")
 
 
+def test_namespaces_share_nothing(http: httpx.Client) -> None:
+    assert http.post("/api/namespaces", json={"name": "solar"}).status_code == 201
+    for prefix, value in (("", 1.0), ("/ns/solar", 2.0)):
+        body = {"name": "shared", "ts": 1, "value": value, "slots": 10 + int(value)}
+        number = http.post(f"{prefix}/ingest/gauge", json=body).json()["metric_id"]
+        assert http.get(f"{prefix}/metrics/{number}/series").json()["rows"] == [{"ts": 1, "value": value}]
+    assert [one["name"] for one in http.get("/ns/solar/api/metrics").json()] == ["shared"]
+    assert len(http.get("/api/metrics").json()) > 1
+    http.post("/ns/solar/dashboards", json={"slug": "inner"})
+    assert http.get("/dashboards/inner").status_code == 404
+
+
+def test_the_description_shows_what_bodies_are(http: httpx.Client) -> None:
+    paths = http.get("/openapi.json").json()["paths"]
+    for path in ("/ingest/gauge", "/ingest/counter", "/dashboards", "/query", "/metrics/lookup"):
+        assert "application/json" in paths[path]["post"]["requestBody"]["content"], path
+
+
 def test_roles(tmp_path: Path) -> None:
     with running(tmp_path, auth=True) as server:
         store = server.state.slot.get()

@@ -14,6 +14,7 @@ from kymograph.server.routes.answers import json_answer
 from kymograph.server.state import ServerState
 from kymograph.store import dashboards
 
+_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
 Slug = Annotated[str, PathParam(max_length=100)]
 
 
@@ -25,7 +26,9 @@ def router(state: ServerState) -> APIRouter:
         found = await state.light.run(lambda: dashboards.list(state.slot.get().engine))
         return json_answer([_told(one) for one in found])
 
-    @routes.post("", summary="Keep a dashboard under its slug, or one made from its title", status_code=201)
+    @routes.post(
+        "", summary="Keep a dashboard under its slug, or one made from its title", status_code=201, openapi_extra=_BODY
+    )
     async def save(request: Request) -> Response:
         document = parsed(await request.body())
         if not isinstance(document, dict):

@@ -65,14 +65,25 @@ class RetentionRequest(BaseModel):
     slots: int | None = None
 
 
+def _body(field: str) -> dict[str, Any]:
+    """What /docs shows of a body that is read as it comes."""
+    example = {"name": "power", "tags": {"gpu": "0"}, "ts": 1790000000.5, field: 305.5, "step": 1, "slots": 3600}
+    content = {"schema": {"type": "object"}, "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": content, _ARROW[0]: {}}}}
+
+
 def router(state: ServerState) -> APIRouter:
     routes = APIRouter(tags=["rings"])
 
-    @routes.post("/ingest/gauge", summary="Samples of gauges: one, a JSON array, or an Arrow stream")
+    @routes.post(
+        "/ingest/gauge",
+        summary="Samples of gauges: one, a JSON array, or an Arrow stream",
+        openapi_extra=_body("value"),
+    )
     async def gauge(request: Request) -> Response:
         return await _ingest(state, request, "gauge", "value")
 
-    @routes.post("/ingest/counter", summary="Readings of counters, likewise")
+    @routes.post("/ingest/counter", summary="Readings of counters, likewise", openapi_extra=_body("raw_value"))
     async def counter(request: Request) -> Response:
         return await _ingest(state, request, "counter", "raw_value")
 
