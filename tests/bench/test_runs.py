@@ -14,6 +14,7 @@ SMALL = {
     "scrapes": ["--scrapes", "10"],
     "writes": [],
     "metrics": [],
+    "streams": [],
     "opening": ["--blocks", "10", "--repeats", "1"],
 }
 
