@@ -230,3 +230,17 @@ def _batch(table: object) -> object:
     from kymograph.collect.batch import Batch
 
     return Batch("nvml", 1, {"gpu_metrics": table})
+
+
+def test_behind_a_path_prefix(tab: Callable[[], Page]) -> None:
+    """Pages, what they load, the API and the stream are all found below the prefix."""
+    with running(collectors=[partial(SimulateCollector, 2, 200_000)], prefix="/proxied/kymo") as server:
+        page = tab()
+        page.open(f"{server.url}/proxied/kymo")
+        page.until(f"{CARDS} === 2 && {LIVE}")
+        assert page.value("location.pathname") == "/proxied/kymo/"
+        loaded = "performance.getEntriesByType('resource').every((each) => each.name.includes('/proxied/kymo/'))"
+        assert page.value(loaded)
+        page.open(f"{server.url}/proxied/kymo/docs")
+        page.until("document.querySelectorAll('details, section').length > 5")
+        assert page.problems == []
