@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -270,14 +270,17 @@ class Catalog:
 
     # hot log
 
-    def add_hot(self, table_id: int, rows: int, min_time: int, max_time: int, data: bytes | memoryview) -> int:
-        crc = checksum(table_id, rows, min_time, max_time, data)
-        cursor = self._db.execute(
-            "INSERT INTO hot (table_id, rows, min_time, max_time, data, crc) VALUES (?, ?, ?, ?, ?, ?)",
-            (table_id, rows, min_time, max_time, data, crc),
-        )
-        self._count("hot", 1)
-        return int(cursor.lastrowid or 0)
+    def add_hot(self, batches: Iterable[tuple[int, int, int, int, bytes | memoryview]]) -> list[int]:
+        """Log batches, each (table id, rows, least time, greatest time, bytes). Returns their ids."""
+        ids = []
+        for batch in batches:
+            cursor = self._db.execute(
+                "INSERT INTO hot (table_id, rows, min_time, max_time, data, crc) VALUES (?, ?, ?, ?, ?, ?)",
+                (*batch, checksum(*batch)),
+            )
+            ids.append(int(cursor.lastrowid or 0))
+        self._count("hot", len(ids))
+        return ids
 
     def load_hot(self) -> list[HotRow]:
         """The log in commit order, without bytes; counts are verified."""

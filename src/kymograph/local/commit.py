@@ -20,6 +20,8 @@ from kymograph.model.time import TIME, isoformat, micros_of
 _COMPRESS_ABOVE = 4096
 _PIECE_BYTES = 8 * 2**20
 _LARGE_BUFFERS = 512 * 2**20
+# threads of their own would only take turns with those that seal
+_LZ4, _AS_IT_IS = (pa.ipc.IpcWriteOptions(compression=codec, use_threads=False) for codec in ("lz4", None))
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,11 @@ class Committer:
     ) -> None:
         batch = _owned(batch)
         # SQLite takes no blob beyond a gigabyte, and sealing likes its input in pieces
-        step = max(1, batch.num_rows * _PIECE_BYTES // max(1, batch.nbytes))
-        pieces = [_Piece.of(batch.slice(at, step)) for at in range(0, batch.num_rows, step)]
+        if batch.num_rows > 0 and batch.get_total_buffer_size() <= _PIECE_BYTES:
+            pieces = [_Piece.of(batch)]
+        else:
+            step = max(1, batch.num_rows * _PIECE_BYTES // max(1, batch.nbytes))
+            pieces = [_Piece.of(batch.slice(at, step)) for at in range(0, batch.num_rows, step)]
         entry = _Waiting(table, pieces, samples, rings)
         if table.schema.duplicates == "reject" and batch.num_rows:
             with self._check_lock:
@@ -122,19 +127,13 @@ class Committer:
             catalog = self._folder.catalog
             with catalog.lock:
                 with catalog.transaction():
-                    ids = [
-                        [catalog.add_hot(e.table.id, p.batch.num_rows, p.low, p.high, p.data) for p in e.pieces]
-                        if e.table
-                        else []
-                        for e in living
-                    ]
+                    logged = [(e.table, piece) for e in living if e.table is not None for piece in e.pieces]
+                    ids = catalog.add_hot((t.id, p.batch.num_rows, p.low, p.high, p.data) for t, p in logged)
                     change = rings.store(ringed.joined(samples)) if samples else None
                 rings.keep(change)
-            for entry, hot_ids in zip(living, ids, strict=True):
-                if entry.table is not None:
-                    with entry.table.lock:
-                        for piece, hot_id in zip(entry.pieces, hot_ids, strict=True):
-                            entry.table.head.add(hot_id, piece.batch)
+            for (table, piece), hot_id in zip(logged, ids, strict=True):
+                with table.lock:
+                    table.head.add(hot_id, piece.batch)
         except BaseException as problem:
             for entry in living:
                 entry.error = problem
@@ -173,10 +172,8 @@ def _owned(batch: pa.RecordBatch) -> pa.RecordBatch:
 def encode_batch(batch: pa.RecordBatch, *, compress: bool = True) -> memoryview:
     """One batch as an Arrow IPC stream, lz4-compressed unless it is tiny."""
     sink = pa.BufferOutputStream()
-    # threads of its own would only take turns with those that seal
-    codec = "lz4" if compress and batch.nbytes > _COMPRESS_ABOVE else None
-    options = pa.ipc.IpcWriteOptions(compression=codec, use_threads=False)
-    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+    large = compress and batch.get_total_buffer_size() > _COMPRESS_ABOVE and batch.nbytes > _COMPRESS_ABOVE
+    with pa.ipc.new_stream(sink, batch.schema, options=_LZ4 if large else _AS_IT_IS) as writer:
         writer.write_batch(batch)
     return memoryview(sink.getvalue())
 

@@ -245,7 +245,7 @@ def _rebuild(path: Path, options: StoreOptions, files: Files, damaged: Path | No
             batches = decode_batches(hot)
             times = [micros_of(batch.column(TIME)) for batch in batches]
             low, high = min(int(t.min()) for t in times), max(int(t.max()) for t in times)
-            catalog.add_hot(ids[name], sum(len(t) for t in times), low, high, hot)
+            catalog.add_hot([(ids[name], sum(len(t) for t in times), low, high, hot)])
         for (kind, key), value in salvaged.documents.items():
             catalog.put_document(kind, key, value)
         if damaged is not None:

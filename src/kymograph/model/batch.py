@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 
 from kymograph.errors import InvalidInput, SchemaError
 from kymograph.model.schema import LABEL_TYPE, TableSchema, field_type, type_name
-from kymograph.model.time import TIME, time_array
+from kymograph.model.time import MAX_TIME, TIME, TIME_TYPE, time_array
 
+_FIRST = pa.array([0], pa.int32())
+_WHOLE = 2**53  # up to here every integer is a double
 _HINT = "give a pyarrow Table or RecordBatch, a pandas or Polars frame, or a dict of columns"
 
 
@@ -158,6 +160,53 @@ def conform(table: pa.Table, schema: TableSchema) -> pa.RecordBatch:
             values = _label(schema, field, values) if field.name in schema.labels else _exact(schema, field, values)
         arrays.append(values)
     return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
+
+
+def conform_plain(data: Mapping[Any, Any], schema: TableSchema) -> pa.RecordBatch | None:
+    """What `conform(to_table(data), schema)` makes of a dict of lists of plain Python values, in a quarter of the time.
+
+    One row at a time, guessing types and casting them costs more than storing the row.
+
+    Returns:
+        None for whatever is less plain: other columns than the schema's, other types than the stored ones, values that
+        may not fit. It is for the slow way to take or refuse those.
+    """
+    if schema.by_series or not all(type(values) is list for values in data.values()):
+        return None
+    times = data.get(TIME)
+    if not times or not data.keys() <= set(schema.columns):
+        return None
+    try:
+        arrays = [_plain(data.get(name), kind, python, len(times)) for name, kind, python in schema.plain]
+    except _REFUSED:
+        return None
+    if any(array is None or len(array) != len(times) for array in arrays):
+        return None
+    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
+
+
+def _plain(values: list[Any] | None, kind: pa.DataType, python: type | None, rows: int) -> pa.Array | None:
+    """One column of `kind`, or None."""
+    if values is None:
+        return None if kind == LABEL_TYPE else pa.nulls(rows, kind)
+    found = set(map(type, values))
+    if kind == TIME_TYPE:
+        plain = found == {int} and min(values) >= -MAX_TIME and max(values) <= MAX_TIME
+        return pa.array(values, pa.int64()).view(TIME_TYPE) if plain else None
+    if kind == LABEL_TYPE:
+        return _texts(values) if found == {str} else None
+    found.discard(type(None))
+    if found == {python}:
+        return pa.array(values, kind)
+    if found == {int} and python is float and all(v is None or -_WHOLE <= v <= _WHOLE for v in values):
+        return pa.array(values, kind)
+    return None
+
+
+def _texts(values: list[str]) -> pa.Array:
+    """Text by dictionary; one text is its own dictionary."""
+    texts = pa.array(values, pa.string())
+    return texts.dictionary_encode() if len(values) > 1 else pa.DictionaryArray.from_arrays(_FIRST, texts)
 
 
 def _label(schema: TableSchema, field: pa.Field, values: pa.Array) -> pa.Array:

@@ -105,6 +105,15 @@ class TableSchema:
         )
 
     @cached_property
+    def plain(self) -> tuple[tuple[str, pa.DataType, type | None], ...]:
+        """Per column its name, its Arrow type, and the Python type whose values it takes as they are; None for none."""
+        kinds = {pa.float64(): float, pa.bool_(): bool, pa.string(): str, LABEL_TYPE: str, TIME_TYPE: int}
+        return tuple(
+            (field.name, field.type, int if pa.types.is_integer(field.type) else kinds.get(field.type))
+            for field in self.arrow
+        )
+
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         return (TIME, *self.labels, *(name for name, _ in self.fields))
 
@@ -115,6 +124,8 @@ class TableSchema:
     def accepts(self, batch: pa.Schema) -> bool:
         """Whether a batch has these columns, or those of an older version with fewer fields at the end."""
         arrow = self.arrow
+        if batch.equals(arrow):
+            return True
         fixed = 1 + len(self.labels)
         return fixed <= len(batch) <= len(arrow) and all(
             (mine.name, mine.type) == (theirs.name, theirs.type) for mine, theirs in zip(arrow, batch, strict=False)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from kymograph.engine.interface import Engine
 from kymograph.errors import InvalidInput, NotFound, SchemaError
-from kymograph.model.batch import conform, infer_schema, new_fields, to_table
+from kymograph.model.batch import conform, conform_plain, infer_schema, new_fields, to_table
 from kymograph.model.schema import SAMPLES, SERIES_ID, TableSchema
 from kymograph.options import Retention
 
@@ -53,7 +53,19 @@ class Tables:
         """See `Store.write`."""
         if isinstance(data, pa.RecordBatchReader):
             return sum(self._write(name, pa.Table.from_batches([batch])) for batch in data)
-        return self._write(name, to_table(data))
+        plain = self._plain(name, data) if type(data) is dict else None
+        return self._write(name, to_table(data)) if plain is None else plain
+
+    def _plain(self, name: str, data: dict[Any, Any]) -> int | None:
+        """Rows of plain values written to a table that has their columns; None where it takes more than that."""
+        there = self._engine.tables().get(name)
+        batch = conform_plain(data, there) if there is not None else None
+        if there is None or batch is None:
+            return None
+        try:
+            return sum(self._engine.append(name, step) for step in _steps(batch, there, self._step_bytes))
+        except NotFound:  # dropped by someone else: the long way makes it again
+            return None
 
     def _write(self, name: str, table: pa.Table) -> int:
         if name in RESERVED:
@@ -107,7 +119,8 @@ def _wanted(there: TableSchema | None, name: str, table: pa.Table) -> TableSchem
 
 def _steps(batch: pa.RecordBatch, schema: TableSchema, step_bytes: int) -> Iterator[pa.RecordBatch]:
     """The batch in slices that no engine chokes on; whole where a duplicate must undo all of it."""
-    if batch.nbytes <= step_bytes or schema.duplicates == "reject":
+    # the buffers as a whole are quicker to measure than what a batch uses of them
+    if batch.get_total_buffer_size() <= step_bytes or batch.nbytes <= step_bytes or schema.duplicates == "reject":
         yield batch
         return
     rows = max(1, batch.num_rows * step_bytes // batch.nbytes)
