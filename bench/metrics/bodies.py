@@ -12,7 +12,6 @@ import numpy as np
 
 from bench.data import hosts
 
-SHARDS = 4
 _Chunks = list[bytes]
 
 
@@ -64,13 +63,15 @@ def lines(sets: list[dict[str, str]], values: Any, times: Any) -> Iterator[list[
         yield [f"{head}{value!r}{tail}".encode() for head, value in zip(heads, row.tolist(), strict=True)]
 
 
-def write_file(path: Path, scrapes: Iterator[list[bytes]], count: int, batch: int, packed: bool) -> None:
-    """The bodies of `SHARDS` connections, each for its own series, in batches that may end within a scrape.
+def write_file(
+    path: Path, scrapes: Iterator[list[bytes]], count: int, batch: int, connections: int, packed: bool
+) -> None:
+    """The bodies of several connections, each for its own series, in batches that may end within a scrape.
 
     The file holds (shard, samples, bytes) as three int32 and then the body, in the order in which they queue up.
     """
-    bounds = np.linspace(0, count, SHARDS + 1).astype(int).tolist()
-    queues: list[_Chunks] = [[] for _ in range(SHARDS)]
+    bounds = np.linspace(0, count, connections + 1).astype(int).tolist()
+    queues: list[_Chunks] = [[] for _ in range(connections)]
     with path.open("wb") as out:
 
         def put(shard: int, size: int) -> None:
@@ -82,32 +83,32 @@ def write_file(path: Path, scrapes: Iterator[list[bytes]], count: int, batch: in
             out.write(body)
 
         for scrape in scrapes:
-            for shard in range(SHARDS):
+            for shard in range(connections):
                 queues[shard] += scrape[bounds[shard] : bounds[shard + 1]]
             while max(map(len, queues)) >= batch:
-                for shard in range(SHARDS):
+                for shard in range(connections):
                     if len(queues[shard]) >= batch:
                         put(shard, batch)
-        for shard in range(SHARDS):
+        for shard in range(connections):
             if queues[shard]:
                 put(shard, len(queues[shard]))
 
 
 def read_file(path: Path) -> list[list[tuple[int, bytes]]]:
     """Per shard its bodies with their samples."""
-    shards: list[list[tuple[int, bytes]]] = [[] for _ in range(SHARDS)]
+    shards: dict[int, list[tuple[int, bytes]]] = {}
     with path.open("rb") as file:
         while head := file.read(12):
             shard, samples, size = struct.unpack("<iii", head)
-            shards[shard].append((samples, file.read(size)))
-    return shards
+            shards.setdefault(shard, []).append((samples, file.read(size)))
+    return list(shards.values())
 
 
-def make(folder: Path, count: int, scrapes: int, batch: int) -> dict[str, Path]:
+def make(folder: Path, count: int, scrapes: int, batch: int, connections: int) -> dict[str, Path]:
     """The files of one set of series: `remote` and `lines`."""
     folder.mkdir(parents=True, exist_ok=True)
     sets, values, times = hosts.label_sets(count), hosts.values(count, scrapes), hosts.times(scrapes)
     found = {"remote": folder / f"remote-{count}", "lines": folder / f"lines-{count}"}
-    write_file(found["remote"], remote_write(sets, values, times), count, batch, packed=True)
-    write_file(found["lines"], lines(sets, values, times), count, batch, packed=False)
+    write_file(found["remote"], remote_write(sets, values, times), count, batch, connections, packed=True)
+    write_file(found["lines"], lines(sets, values, times), count, batch, connections, packed=False)
     return found

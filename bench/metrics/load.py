@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.metrics.bodies import SHARDS, read_file
+from bench.metrics.bodies import read_file
 
 # requests that one shard may be ahead of the slowest: Prometheus' head takes no samples an hour old
 _AHEAD = 8
@@ -17,7 +17,7 @@ _AHEAD = 8
 def send(url: str, path: str, headers: dict[str, str], file: Path) -> tuple[int, float, str]:
     """(samples, seconds, the first answer that was no success). Run it with `bench.child.run`."""
     shards = read_file(file)
-    race = _Race(url, path, headers)
+    race = _Race(url, path, headers, len(shards))
     start = time.perf_counter()
     threads = [threading.Thread(target=race.run, args=(number, bodies)) for number, bodies in enumerate(shards)]
     for thread in threads:
@@ -28,13 +28,13 @@ def send(url: str, path: str, headers: dict[str, str], file: Path) -> tuple[int,
 
 
 class _Race:
-    def __init__(self, url: str, path: str, headers: dict[str, str]) -> None:
+    def __init__(self, url: str, path: str, headers: dict[str, str], connections: int) -> None:
         parts = urlsplit(url)
         self._address = (parts.hostname or "", parts.port or 80)
         told = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._head = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{told}Content-Length: ".encode()
         self._turn = threading.Condition()
-        self._done = [0] * SHARDS
+        self._done = [0] * connections
         self.samples = 0
         self.problem = ""
 

@@ -25,6 +25,7 @@ class Outcome:
 
     Attributes:
         rates: million samples/s by protocol.
+        cpu: the server's processor seconds per million samples, by protocol.
         disk: bytes per sample.
         peak: peak RSS of the server, bytes.
         asked: milliseconds and answers over HTTP; `inside` the same in process.
@@ -32,6 +33,7 @@ class Outcome:
 
     system: type[Server]
     rates: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
     disk: float = 0.0
     peak: int = 0
     asked: Answers = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Outcome:
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=float, default=8.64, help="millions of samples per set of series (8.64)")
     parser.add_argument("--batch", type=int, default=2000, help="samples per request (2000)")
+    parser.add_argument("--connections", type=int, default=8, help="connections that write at one time (8)")
     parser.add_argument("--only", default="", help="only these systems, separated by commas")
     parser.add_argument("--no-questions", action="store_true", help="ingestion and disk only")
     parser.add_argument("--repeats", type=int, default=7, help="repetitions of each question (7)")
@@ -59,7 +62,7 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
     for count in _SETS if not args.small else (_SETS[0] // 10,):
         scrapes = max(10, round(args.samples * 1e6 / count))
         print(f"{count:,} series, {scrapes:,} scrapes every 10 s, {args.batch:,} samples per request", flush=True)
-        files = bodies.make(folder / "bodies", count, scrapes, args.batch)
+        files = bodies.make(folder / "bodies", count, scrapes, args.batch, args.connections)
         outcomes = [_outcome(system, folder / "stores", files, count, scrapes, args) for system in systems]
         _report(count, scrapes, outcomes)
         shutil.rmtree(folder / "bodies")
@@ -88,14 +91,14 @@ def _outcome(
         place = folder / f"{system.name}-lines"
         server = system(place)
         try:
-            outcome.rates["lines"] = _ingest(server, server.lines, {}, files["lines"])
+            _ingest(outcome, "lines", server, server.lines, {}, files["lines"])
         finally:
             server.stop()
         shutil.rmtree(place)
     place = folder / system.name
     server = system(place)
     try:
-        outcome.rates["remote"] = _ingest(server, "/api/v1/write", REMOTE, files["remote"])
+        _ingest(outcome, "remote", server, "/api/v1/write", REMOTE, files["remote"])
         outcome.peak = server.peak_rss()
         server.settle()
     finally:
@@ -120,22 +123,25 @@ def _ask(outcome: Outcome, place: Path, count: int, scrapes: int, args: argparse
         outcome.inside, _ = child.run(questions.in_process, place, scrapes, hours, args.repeats)
 
 
-def _ingest(server: Server, path: str, headers: dict[str, str], file: Path) -> float:
+def _ingest(outcome: Outcome, protocol: str, server: Server, path: str, headers: dict[str, str], file: Path) -> None:
+    before = server.cpu_seconds()
     (samples, seconds, problem), _ = child.run(send, server.url, path, headers, file)
     if problem:
         print(f"  {server.name} refused: {problem}")
-    rate: float = samples / seconds / 1e6
-    print(f"  {server.name} {path}: {number(rate)} million samples/s", flush=True)
-    return rate
+    outcome.rates[protocol] = samples / seconds / 1e6
+    outcome.cpu[protocol] = (server.cpu_seconds() - before) / samples * 1e6
+    print(f"  {server.name} {protocol}: {number(outcome.rates[protocol])} million samples/s", flush=True)
 
 
 def _report(count: int, scrapes: int, outcomes: list[Outcome]) -> None:
     rows = []
     for one in outcomes:
         rates = [number(one.rates.get(kind)) for kind in ("remote", "lines")]
-        rows.append([one.system.name, *rates, number(one.disk), number(one.peak / 2**20)])
-    header = ["system", "remote write", "lines", "bytes/sample", "peak MiB"]
-    show(f"{count:,} series, {count * scrapes / 1e6:.2f} million samples; million samples/s", header, rows)
+        cpu = [number(one.cpu.get(kind)) for kind in ("remote", "lines")]
+        rows.append([one.system.name, *rates, *cpu, number(one.disk), number(one.peak / 2**20)])
+    header = ["system", "remote write", "lines", "CPU remote", "CPU lines", "bytes/sample", "peak MiB"]
+    title = "million samples/s, the server's CPU seconds per million samples"
+    show(f"{count:,} series, {count * scrapes / 1e6:.2f} million samples: {title}", header, rows)
     names = list(outcomes[0].asked)
     if names:
         rows = [[one.system.name, *(number(one.asked[name][0]) for name in names)] for one in outcomes]
@@ -152,10 +158,14 @@ def _report(count: int, scrapes: int, outcomes: list[Outcome]) -> None:
     for one in outcomes:
         if one is ours:
             continue
-        rates = [number(ours.rates[k] / one.rates[k]) if k in one.rates else "-" for k in ("remote", "lines")]
+        rates = [
+            number(mine[k] / theirs[k]) if k in theirs else "-"
+            for mine, theirs in ((ours.rates, one.rates), (ours.cpu, one.cpu))
+            for k in ("remote", "lines")
+        ]
         asked = [number(ours.asked[name][0] / one.asked[name][0]) for name in names]
         rows.append([f"to {one.system.name}", *rates, number(ours.disk / one.disk), *asked])
-    show("Ratio of Kymograph (rates: more is better; the rest: less)", [*header[:4], *names], rows)
+    show("Ratio of Kymograph (rates: more is better; the rest: less)", [*header[:6], *names], rows)
     for one in outcomes:
         for name in names if one is not ours else ():
             problem = questions.differ(ours.asked[name][1], one.asked[name][1])

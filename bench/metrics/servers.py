@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -89,6 +90,11 @@ class Server:
 
     def peak_rss(self) -> int:
         return peak_rss(self._process.pid)
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the process so far."""
+        parts = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
