@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NoReturn, cast
+from typing import cast
 
 from kymograph.promql import ast
 from kymograph.promql.ast import LabelMatcher, Matching, Node, When
 from kymograph.promql.check import check
+from kymograph.promql.cursor import Cursor, shown
 from kymograph.promql.functions import AGGREGATORS, COMPARISONS, FUNCTIONS, PRECEDENCE, SETS
 from kymograph.promql.labels import bad_regex
-from kymograph.promql.lexer import ParseError, Token, tokens
+from kymograph.promql.lexer import ParseError, Token
 
 _UNARY = 8  # looser than ^, tighter than *
 _DEPTH = 120
-_WORDS = frozenset(("by", "without", "on", "ignoring", "bool", "offset", "group_left", "group_right"))
 # words that cannot be the name of a metric, and those that cannot be the name of a function
 _NO_NAMES = frozenset(("atan2", "bool", "on", "ignoring", "group_left", "group_right"))
 _NO_FUNCTIONS = frozenset(("and", "or", "unless", "by", "without", "offset"))
-_OURS = frozenset(("median", "default", "if", "ifnot"))  # names to Prometheus
 _GROUPS = {"group_left": "many-to-one", "group_right": "one-to-many"}
 
 
@@ -39,7 +38,7 @@ def parse(text: str) -> Node:
     parser = _Parser(text)
     node = parser.expression(0)
     if parser.ahead.kind != "end":
-        parser.fail(f"unexpected {_shown(parser.ahead)}")
+        parser.fail(f"unexpected {shown(parser.ahead)}")
     check(node, text)
     return node
 
@@ -56,77 +55,24 @@ def parse_selector(text: str, *, empty: bool = False) -> ast.Selector:
     return _Parser(text).bare_selector(empty)
 
 
-class _Parser:
+class _Parser(Cursor):
     def __init__(self, text: str) -> None:
-        self.text = text
-        self._tokens = tokens(text)
-        self._at = 0
+        super().__init__(text)
         self._scope: Mapping[str, _Template | Node] = {}
         self._depth = 0
-
-    @property
-    def ahead(self) -> Token:
-        return self._tokens[self._at]
-
-    def fail(self, message: str, token: Token | None = None) -> NoReturn:
-        token = token or self.ahead
-        message, position = self._unbalanced(token) or (message, token.position)
-        raise ParseError(message, self.text, position)
-
-    def _unbalanced(self, token: Token) -> tuple[str, int] | None:
-        """What is to say of brackets that do not fit, whatever else was expected here; and where."""
-        if token.kind not in ("end", "sign"):
-            return None
-        before = [one.text for one in self._tokens if one.kind == "sign" and one.position < token.position]
-        brackets = {sign: before.count(sign) for sign in "(){}[]"}
-        if token.kind == "end":
-            for left, right, problem in (
-                ("{", "}", "unexpected end of input inside braces"),
-                ("[", "]", "unclosed left bracket"),
-                ("(", ")", "unclosed left parenthesis"),
-            ):
-                if brackets[left] > brackets[right]:
-                    return problem, token.position
-        elif token.text == ")" and brackets["("] <= brackets[")"]:
-            return "unexpected right parenthesis ')'", token.position + 1
-        elif token.text == "}" and brackets["{"] <= brackets["}"]:
-            return "unexpected character: '}'", token.position
-        return None
 
     def bare_selector(self, empty: bool) -> ast.Selector:
         """The whole text as one selector."""
         token = self._next()
         if token.kind != "name" and not (token.kind == "sign" and token.text == "{"):
-            self.fail("no expression found in input" if token.kind == "end" else f"unexpected {_shown(token)}", token)
+            self.fail("no expression found in input" if token.kind == "end" else f"unexpected {shown(token)}", token)
         node = self._selector(token, token.text if token.kind == "name" else None)
         if self.ahead.kind != "end":
-            self.fail(f"unexpected {_shown(self.ahead)}")
+            self.fail(f"unexpected {shown(self.ahead)}")
         if not empty:
             check(node, self.text)
         assert isinstance(node, ast.Selector)
         return node
-
-    def _next(self) -> Token:
-        token = self.ahead
-        self._at += token.kind != "end"
-        return token
-
-    def _is(self, sign: str) -> bool:
-        return self.ahead.kind == "sign" and self.ahead.text == sign
-
-    def _takes(self, sign: str) -> bool:
-        if self._is(sign):
-            self._at += 1
-            return True
-        return False
-
-    def _expect(self, sign: str, where: str) -> None:
-        if not self._takes(sign):
-            wanted = '"," or "}"' if where == "label matching" else f'"{sign}"'
-            self.fail(f"unexpected {_shown(self.ahead)} in {where}, expected {wanted}")
-
-    def _word(self) -> str:
-        return self.ahead.text.lower() if self.ahead.kind == "name" else ""
 
     def expression(self, least: int) -> Node:
         self._depth += 1
@@ -212,7 +158,7 @@ class _Parser:
         if token.text.lower() in ("inf", "nan"):
             return sign * float(token.text)
         wanted = "timestamp" if where == "@" else "number or duration"
-        return self.fail(f"unexpected {_shown(token)} in {where}, expected {wanted}", token)
+        return self.fail(f"unexpected {shown(token)} in {where}, expected {wanted}", token)
 
     def _labels(self) -> tuple[str, ...]:
         self._expect("(", "grouping opts")
@@ -220,10 +166,10 @@ class _Parser:
         while not self._takes(")"):
             token = self._next()
             if token.kind not in ("name", "string") or not token.text:
-                self.fail(f"unexpected {_shown(token)} in grouping opts, expected label", token)
+                self.fail(f"unexpected {shown(token)} in grouping opts, expected label", token)
             found.append(token.text)
             if not self._is(")") and not self._takes(","):
-                self.fail(f'unexpected {_shown(self.ahead)} in grouping opts, expected "," or ")"')
+                self.fail(f'unexpected {shown(self.ahead)} in grouping opts, expected "," or ")"')
         return tuple(found)
 
     def _primary(self) -> Node:
@@ -244,7 +190,7 @@ class _Parser:
             return self._named(token)
         if len(self._tokens) == 1:
             raise ParseError("no expression found in input", self.text, 0)
-        return self.fail(f"unexpected {_shown(token)}", token)
+        return self.fail(f"unexpected {shown(token)}", token)
 
     def _named(self, token: Token) -> Node:
         word = token.text.lower()
@@ -255,7 +201,7 @@ class _Parser:
         if word == "with" and self._is("("):
             return self._with()
         if word in _NO_NAMES:
-            self.fail(f"unexpected {_shown(token)}", token)
+            self.fail(f"unexpected {shown(token)}", token)
         if word in _NO_FUNCTIONS and self._is("("):
             self.fail('unexpected "("')
         if word in AGGREGATORS and (self._is("(") or self._word() in ("by", "without")):
@@ -309,12 +255,12 @@ class _Parser:
     def _matcher(self) -> list[LabelMatcher]:
         token = self._next()
         if token.kind not in ("name", "string"):
-            self.fail(f'unexpected {_shown(token)} in label matching, expected identifier or "}}"', token)
+            self.fail(f'unexpected {shown(token)} in label matching, expected identifier or "}}"', token)
         operator = self._next()
         if operator.kind == "sign" and operator.text in ("=", "!=", "=~", "!~"):
             value = self._next()
             if value.kind != "string":
-                self.fail(f"unexpected {_shown(value)} in label matching, expected string", value)
+                self.fail(f"unexpected {shown(value)} in label matching, expected string", value)
             matcher = LabelMatcher(token.text, cast(ast.Operator, operator.text), value.text)
             problem = bad_regex(matcher)
             if problem:
@@ -331,7 +277,7 @@ class _Parser:
             node = ast.bare(self._expanded(token, template))
             if isinstance(node, ast.Selector) and not node.name and node.window is None:
                 return list(node.matchers)
-        return self.fail(f"unexpected {_shown(operator)} in label matching, expected label matching operator", operator)
+        return self.fail(f"unexpected {shown(operator)} in label matching, expected label matching operator", operator)
 
     def _suffixes(self, node: Node) -> Node:
         while True:
@@ -386,7 +332,7 @@ class _Parser:
     def _length(self, where: str) -> int:
         token = self._next()
         if token.kind not in ("duration", "number"):
-            self.fail(f"unexpected {_shown(token)} in {where}, expected duration", token)
+            self.fail(f"unexpected {shown(token)} in {where}, expected duration", token)
         micros = token.value if token.kind == "duration" else token.value * 1e6
         if not 0 < micros < 2**62:
             self.fail("duration must be greater than 0" if micros <= 0 else "duration out of range", token)
@@ -398,7 +344,7 @@ class _Parser:
         while not self._takes(")"):
             name = self._next()
             if name.kind != "name":
-                self.fail(f"unexpected {_shown(name)} in WITH, expected identifier", name)
+                self.fail(f"unexpected {shown(name)} in WITH, expected identifier", name)
             parameters = self._labels() if self._is("(") else ()
             self._expect("=", "WITH")
             template = _Template(parameters, self._at, self._scope)
@@ -423,18 +369,3 @@ class _Parser:
         body = self.expression(0)
         self._at, self._scope = back, scope
         return ast.Paren(token.position, body) if isinstance(body, (ast.Binary, ast.Unary)) else body
-
-
-def _shown(token: Token) -> str:
-    if token.kind == "end":
-        return "end of input"
-    word = token.text.lower()
-    if token.kind in ("sign", "name") and (word in PRECEDENCE or word in ("@", "=~", "!~")) and word not in _OURS:
-        return f"<op:{word}>"
-    if token.kind == "sign":
-        return f'"{token.text}"'
-    if token.kind == "name" and word in AGGREGATORS and word not in _OURS:
-        return f"<aggr:{word}>"
-    if token.kind == "name" and word in _WORDS:
-        return f"<{word}>"
-    return f'{"identifier" if token.kind == "name" else token.kind} "{token.text}"'
