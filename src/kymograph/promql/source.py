@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kymograph.engine.interface import Engine
+from kymograph.engine.interface import Engine, Scan
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, SERIES_ID, TableSchema
 from kymograph.model.time import TIME, micros_of
@@ -23,6 +23,7 @@ from kymograph.promql.index import Ints, LabelIndex
 from kymograph.promql.labels import NAME, Labels, matcher_mask
 from kymograph.promql.limits import Meter
 from kymograph.promql.runs import Part, edges, joined
+from kymograph.promql.streams import Readable
 
 if TYPE_CHECKING:
     from kymograph.promql.tiers import Tiers
@@ -89,7 +90,7 @@ class Source:
     tiers: Tiers | None = None
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine = Readable(engine)
         self._index = LabelIndex()
 
     def select(self, matchers: Sequence[LabelMatcher]) -> Selection:
@@ -168,11 +169,8 @@ class Source:
         if not latest:
             return
         rows = latest[0].select([SERIES_ID, TIME, "value"])
-        where, times, values = (
-            _placed(ids, order, rows.column(0))[0],
-            micros_of(rows.column(1)),
-            rows.column(2),
-        )
+        times, values = micros_of(rows.column(1)), rows.column(2)
+        where = _places(ids, order, _ids(rows.column(0)))
         known = (where >= 0) & values.is_valid().to_numpy(zero_copy_only=False)
         sure = known & (times <= end)
         here = np.flatnonzero(sure & (times > start))
@@ -187,11 +185,10 @@ class Source:
     def _scalars(self, ids: Ints, order: Ints, start: int, end: int, meter: Meter) -> Iterator[Part]:
         """Samples of the series `ids` (ascending), which are `order` in what is asked for."""
         scan = self._engine.scan(SAMPLES, self._matchers(ids), start + 1, end + 1, [SERIES_ID, TIME, "value"])
-        for batch in scan.batches():
-            meter.spend(batch.num_rows)
-            values = batch.column(2)
-            where, bounds = _placed(ids, order, batch.column(0))
-            part = Part(where, bounds, micros_of(batch.column(1)), _filled(values))
+        for series, bounds, times, values in _runs_of(scan):
+            meter.spend(len(times))
+            where = _places(ids, order, series)
+            part = Part(where, bounds, times, _filled(values))
             if values.null_count:
                 missing = values.is_null().to_numpy(zero_copy_only=False)
                 yield part.less(missing | np.repeat(where < 0, np.diff(bounds)))
@@ -228,13 +225,29 @@ class Source:
                 yield _known(where, times, numbers)
 
 
-def _placed(ids: Ints, order: Ints, column: pa.Array) -> tuple[Ints, Ints]:
-    """Runs of equal ids in sorted rows: which of `order` each is, -1 for another series; and where they begin and end."""
-    series = (column.fill_null(-1) if column.null_count else column).to_numpy()
-    bounds = edges(series)
-    found = series[bounds[:-1]]
-    places = np.minimum(np.searchsorted(ids, found), len(ids) - 1)
-    return np.where(ids[places] == found, order[places], -1), bounds
+def _runs_of(scan: Scan) -> Iterator[tuple[Ints, Ints, Ints, pa.Array]]:
+    """Ids of series, where the rows of each begin and end, and times and values of all rows; batch by batch."""
+    if scan.by_series is not None:
+        for part in scan.by_series:
+            for one in part():
+                bounds = np.concatenate(([0], np.cumsum(one.counts)))
+                yield _ids(one.labels[SERIES_ID]), bounds, one.times, one.fields["value"]
+        return
+    for batch in scan.batches():
+        series = _ids(batch.column(0))
+        bounds = edges(series)
+        yield series[bounds[:-1]], bounds, micros_of(batch.column(1)), batch.column(2)
+
+
+def _places(ids: Ints, order: Ints, series: Ints) -> Ints:
+    """Which of `order` each series is, -1 where it is none of `ids`."""
+    places = np.minimum(np.searchsorted(ids, series), len(ids) - 1)
+    return np.where(ids[places] == series, order[places], -1)
+
+
+def _ids(column: pa.Array) -> Ints:
+    found: Ints = (column.fill_null(-1) if column.null_count else column).to_numpy()
+    return found
 
 
 def _filled(values: pa.Array) -> Floats:

@@ -15,11 +15,13 @@ from kymograph.sql.dataset import Access, Source, SourceDataset
 from kymograph.sql.metrics import MetricSource, SeriesIndex
 from kymograph.sql.prune import Key
 from kymograph.sql.sources import EmptySource, HeldSource, LatestSource, TableSource
+from kymograph.sql.streams import stream_source
 from kymograph.sql.tokens import Token
 
 LATEST = "latest"
 METRIC = "metric"
 METRICS = "metrics"
+STREAM = "stream"
 
 
 class Catalog:
@@ -59,6 +61,10 @@ class Catalog:
                 metric = self._series().metric(name)
                 if metric is not None:
                     yield (METRIC, name), MetricSource(self._engine, metric)
+            elif before == STREAM:
+                stream = stream_source(self._engine, name)
+                if stream is not None:
+                    yield (STREAM, name), stream
             if name in tables:
                 yield ("", name), TableSource(self._engine, tables[name])
             elif name == SAMPLES:
@@ -86,6 +92,8 @@ class Catalog:
             known = self._series().names
         elif schema == LATEST:
             known = list(self._engine.tables())
+        elif schema == STREAM:
+            known = list(self._engine.streams.streams())
         else:
             schema, known = "", list({*self._engine.tables(), SAMPLES, METRICS})
         lowered = {k.lower(): k for k in known}
