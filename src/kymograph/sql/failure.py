@@ -62,10 +62,8 @@ def _first_line(text: str) -> str:
 
 
 def _hint(text: str) -> str:
-    if "'ts_bucket'" in text or "'align_time'" in text or "'shift_ts'" in text:
-        return "these take whole numbers; time_bucket is for timestamps"
     if "Timestamp" in text and "Int64" in text:
-        return "write times as text or TIMESTAMP '2026-01-31T12:00:00Z'"
+        return "write times as text or TIMESTAMP '2026-01-31T12:00:00Z'; ts_bucket takes numbers, time_bucket is for timestamps"
     if "No field named" in text:
         return "names in capitals need double quotes"
     return ""

@@ -24,6 +24,7 @@ from kymograph.sql.width import width_of
 GAPFILL = frozenset(("time_bucket_gapfill", "locf", "interpolate"))
 _GAPFILL_HINT = "time_bucket_gapfill is a whole item of the SELECT list; locf and interpolate stand beside it"
 _NAMES = frozenset(("time_bucket", "first", "last", "counter_increase", "counter_rate"))
+_CALLS = _NAMES | ring_functions.NAMES
 _MICROS = "'Timestamp(Microsecond, Some(\"UTC\"))'"
 
 
@@ -72,7 +73,7 @@ class Rewriter:
                 select = position
             if is_call(tokens, position, GAPFILL):
                 raise QueryError(f"{token.value} cannot stand here", hint=_GAPFILL_HINT)
-            if not is_call(tokens, position, _NAMES):
+            if not is_call(tokens, position, _CALLS):
                 written.append(f" {token.text}" if token.spaced else token.text)
                 position += 1
                 continue
@@ -90,6 +91,8 @@ class Rewriter:
         close = closing(tokens, begin + 1)
         arguments = split_commas(tokens[begin + 2 : close])
         after, filtered = close + 1, ""
+        if name in ring_functions.NAMES:
+            return self._ring_call(name, arguments, tokens, after)
         if name != "time_bucket":
             if after + 1 < len(tokens) and tokens[after].is_word("filter") and tokens[after + 1].is_punct("("):
                 end = closing(tokens, after + 1) + 1
@@ -97,9 +100,39 @@ class Rewriter:
                 after = end
             if after < len(tokens) and tokens[after].is_word("over"):
                 if name == "counter_rate" and not filtered:
-                    return self._counter_step(arguments), after
+                    over, after = self._over(tokens, after)
+                    return self._counter_step(arguments) + over, after
                 raise QueryError(f"{name} is no window function", hint="group in a sub-select first")
         return self._calls[name](arguments, filtered), after
+
+    def _ring_call(
+        self, name: str, arguments: list[list[Token]], tokens: Sequence[Token], after: int
+    ) -> tuple[str, int]:
+        """A call that DataFusion knows, but for fractions where whole numbers are meant; its OVER included."""
+        form = ring_functions.FORMS[name]
+        count = form.count(",") + 1
+        _check(name, arguments, count, count, form)
+        write = self._floored if name in ring_functions.WHOLE else self.render
+        over, after = self._over(tokens, after)
+        return f"{name}({', '.join(write(argument) for argument in arguments)}){over}", after
+
+    def _over(self, tokens: Sequence[Token], begin: int) -> tuple[str, int]:
+        """The OVER clause that begins here, "" where there is none, and where it ends."""
+        if begin + 1 >= len(tokens) or not tokens[begin].is_word("over"):
+            return "", begin
+        end = closing(tokens, begin + 1) + 1 if tokens[begin + 1].is_punct("(") else begin + 2
+        return " " + self.render(tokens[begin:end]), end
+
+    def _floored(self, tokens: list[Token]) -> str:
+        """A number as BIGINT, floored, whatever type it has; null where it has none of these."""
+        text = self.render(tokens)
+        # theirs are whole already, and writing an argument three times at every level would grow without bound
+        if all(token.kind == "punct" or token.text.isdigit() for token in tokens):
+            return text
+        if any(is_call(tokens, place, ring_functions.WHOLE) for place in range(len(tokens))):
+            return text
+        whole = f"TRY_CAST({text} AS BIGINT)"
+        return f"({whole} - CAST(({text}) < {whole} AS BIGINT))"
 
     def _time_bucket(self, arguments: list[list[Token]], _: str) -> str:
         _check("time_bucket", arguments, 2, 3, "width, time[, origin]")

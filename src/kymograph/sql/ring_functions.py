@@ -216,7 +216,23 @@ _WINDOWS: dict[str, tuple[Callable[[], WindowEvaluator], list[pa.DataType]]] = {
     "rolling_sum": (RollingSum, [_FLOAT, _INT]),
     COUNTER_STEP: (CounterStep, [_FLOAT, TIME_TYPE]),
 }
-NAMES = frozenset(_SCALARS) | frozenset(_WINDOWS) - {COUNTER_STEP}
+# what users write between the brackets
+FORMS = {
+    "ts_bucket": "ts, step",
+    "align_time": "ts, step, origin",
+    "shift_ts": "ts, by",
+    "bucket_rate": "current, previous, seconds",
+    "clamp": "value, lo, hi",
+    "null_if_outside": "value, lo, hi",
+    **dict.fromkeys(("series_add", "series_sub", "series_mul", "series_div"), "a, b"),
+    "diff": "value",
+    "pct_change": "value",
+    "rolling_mean": "value, n",
+    "rolling_sum": "value, n",
+}
+NAMES = frozenset(FORMS)
+# those whose arguments are whole numbers
+WHOLE = frozenset(("ts_bucket", "align_time", "shift_ts"))
 
 
 @cache

@@ -148,6 +148,15 @@ def test_what_cannot_be_planned(text: str) -> None:
     assert "Traceback" not in str(caught.value)
 
 
+def test_calls_within_calls_stay_short() -> None:
+    """What is written more than once is never written more than once per level."""
+    session = SqlSession(MemoryEngine())
+    text = "ts_bucket(" * 30 + "5000" + ", 7)" * 30
+    assert session.query(f"SELECT {text} AS t").rows() == [{"t": 4998}]
+    with pytest.raises(QueryError):
+        session.query(f"SELECT {'diff(' * 30}1{') OVER ()' * 30}")
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "NULL", "v"])
 def test_a_number_of_rows_that_is_none(number: str) -> None:
     text = f"SELECT rolling_mean(v, {number}) OVER (ORDER BY v) AS m FROM (VALUES (1), (2)) AS t(v)"
