@@ -24,6 +24,8 @@ Codes = np.ndarray[Any, np.dtype[np.int32]]
 # Series up to which bisecting them one by one is quicker than all at once.
 _FEW = 8
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Numbers = np.ndarray[Any, np.dtype[Any]]
+_LONG = 64  # rows per series
 
 
 @dataclass(frozen=True)
@@ -137,19 +139,55 @@ class Selection:
     Attributes:
         series: ordinals of the series that have at least one row selected.
         counts: rows selected of each.
-        place: a slice where the rows are contiguous, else their int64 positions.
+        given: a slice where the rows are contiguous, else their int64 positions; None where `starts` says it all.
+        starts: the first row of each series, where the others of it follow.
     """
 
     series: Ints
     counts: Ints
-    place: slice | Ints
+    given: slice | Ints | None
+    starts: Ints | None = None
 
     @property
     def rows(self) -> int:
         return int(self.counts.sum())
 
+    @cached_property
+    def place(self) -> slice | Ints:
+        """A slice where the rows are contiguous, else their int64 positions."""
+        if self.given is not None:
+            return self.given
+        assert self.starts is not None
+        ends = np.cumsum(self.counts)
+        return np.repeat(self.starts - (ends - self.counts), self.counts) + np.arange(ends[-1])
+
     def positions(self) -> Ints:
         return np.arange(self.place.start, self.place.stop) if isinstance(self.place, slice) else self.place
+
+    @property
+    def _long(self) -> bool:
+        """Whether rows are quicker copied series by series than picked one by one."""
+        return self.starts is not None and self.rows >= _LONG * len(self.series)
+
+    def of(self, values: Numbers) -> Numbers:
+        """The selected of some values, one per row; without copying where they are contiguous."""
+        if not self._long:
+            return values[self.place]
+        assert self.starts is not None
+        ends = (self.starts + self.counts).tolist()
+        return np.concatenate([values[low:high] for low, high in zip(self.starts.tolist(), ends, strict=True)])
+
+    def of_column(self, column: pa.Array) -> pa.Array:
+        """As `of`, of an Arrow array."""
+        if self._long and not column.null_count and _is_plain(column.type):
+            return pa.array(self.of(column.to_numpy()), column.type, from_pandas=False)
+        place = self.place
+        return column.slice(place.start, place.stop - place.start) if isinstance(place, slice) else column.take(place)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether arrays of a type are those of NumPy."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def select(
@@ -173,13 +211,10 @@ def select(
         series, low, high, counts = series[some], low[some], high[some], counts[some]
     if not len(series):
         return None
-    place: slice | Ints
     if np.array_equal(high[:-1], low[1:]):
-        place = slice(int(low[0]), int(high[-1]))
+        found = Selection(series, counts, slice(int(low[0]), int(high[-1])))
     else:
-        ends = np.cumsum(counts)
-        place = np.repeat(low - (ends - counts), counts) + np.arange(ends[-1])
-    found = Selection(series, counts, place)
+        found = Selection(series, counts, None, low)
     return found if excluded is None or not len(excluded) else _without(found, excluded, index.rows)
 
 
@@ -233,20 +268,15 @@ def _guessed(times: Ints, low: Ints, high: Ints, bound: int | Ints) -> tuple[Int
 def gather(rows: SortedRows, selection: Selection, schema: TableSchema, columns: Sequence[str]) -> pa.RecordBatch:
     """The selected rows as a record batch of `columns`; shares memory where they are contiguous."""
     arrow, index = schema.arrow, rows.index
-    place = selection.place
-    take = None if isinstance(place, slice) else pa.array(place)
     arrays, fields = [], []
     for name in columns:
         field = arrow.field(name)
         if name == TIME:
-            array = pa.array(rows.times[place], pa.int64()).view(TIME_TYPE)
+            array = pa.array(selection.of(rows.times), pa.int64()).view(TIME_TYPE)
         elif name in index.codes:
             array = index.label_array(name, selection.series, selection.counts, field.type)
         else:
-            column = rows.column(name, field.type)
-            array = (
-                column.slice(place.start, place.stop - place.start) if isinstance(place, slice) else column.take(take)
-            )
+            array = selection.of_column(rows.column(name, field.type))
         arrays.append(array)
         fields.append(field)
     if not arrays:

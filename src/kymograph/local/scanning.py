@@ -110,7 +110,7 @@ class Query:
         }
         fields = [name for name in self.columns if name != TIME and name not in labels]
         batch = gather(rows, found, self.schema, fields)
-        return SeriesBatch(labels, found.counts, rows.times[found.place], dict(zip(fields, batch.columns, strict=True)))
+        return SeriesBatch(labels, found.counts, found.of(rows.times), dict(zip(fields, batch.columns, strict=True)))
 
 
 def _possible(matcher: Matcher, low: Any, high: Any) -> bool:
@@ -206,5 +206,5 @@ def times_before(generation: Generation, blocks: Sequence[Block], end: int) -> l
     for rows, excluded in sources:
         selected = select(rows, (), None, end, excluded)
         if selected is not None:
-            found.append(rows.times[selected.place])
+            found.append(selected.of(rows.times))
     return found
