@@ -77,7 +77,7 @@ class Held:
         late: ranges of samples below the boundaries that are not in their summaries yet, unless
         merging: summaries of this version already have them; 0: none has.
         tiers: finest first.
-        raw_from: time of the oldest sample, µs; None where there is none.
+        lost: samples older than this may be gone, µs; BEGINNING where none is.
         token: equal when nothing has changed.
     """
 
@@ -85,7 +85,7 @@ class Held:
     late: tuple[Range, ...]
     merging: int
     tiers: tuple[Tier, ...]
-    raw_from: int | None
+    lost: int
     token: object
 
 
@@ -195,17 +195,17 @@ class _Reading:
     def _spans(self, start: int, end: int, cuts: Cuts | None, *, whole: bool) -> list[tuple[Tier, int, int]]:
         """Stretches [low, high) that are read from a tier; with `whole` only of buckets that begin after `start`."""
         spans: list[tuple[Tier, int, int]] = []
-        gone = 2**62 if self._held.raw_from is None else self._held.raw_from
+        gone, nothing = self._held.lost, True
         for tier in self._held.tiers:  # finest first: what the finer ones have lost, too, the coarser may have
-            if tier.oldest is None:
+            if tier.oldest is None or gone <= start:
                 continue
             low = -(-(start + 1) // tier.width) * tier.width if whole else _floor(start + 1, tier.width)
             low = max(low, _floor(tier.oldest, tier.width))
-            high = min(-(-gone // tier.width) * tier.width, tier.upto, end + 1)
-            if low >= high:
-                continue
-            spans += [(tier, *one) for one in _left_of(low, -(-high // tier.width) * tier.width, tier.touched)]
-            gone = low
+            # the bucket in which samples begin to be there is whole only in the rollup
+            high = min(-(-gone // tier.width) * tier.width if nothing else _floor(gone, tier.width), tier.upto, end + 1)
+            if low < high:
+                spans += [(tier, *one) for one in _left_of(low, -(-high // tier.width) * tier.width, tier.touched)]
+                gone, nothing = low, False
         if cuts is not None:
             present = max(start, max((high for _, _, high in spans), default=start + 1) - 1)
             for tier in reversed(self._held.tiers):

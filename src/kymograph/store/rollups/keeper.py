@@ -9,7 +9,7 @@ from kymograph.engine.interface import Engine
 from kymograph.model.schema import SAMPLES
 from kymograph.model.summary import Ints
 from kymograph.promql.index import LabelIndex
-from kymograph.promql.tiers import Held, Level, Range, Tier
+from kymograph.promql.tiers import BEGINNING, Held, Level, Range, Tier
 from kymograph.store.rollups import definition, touched
 from kymograph.store.rollups.definition import Rollup
 from kymograph.store.rollups.downsampling import Downsampling
@@ -31,12 +31,11 @@ class WritersKeeper:
         with self._downsampling.settled():
             state = self._downsampling.state
             late = self._touched.ranges(KEY)
-        tiers = [
-            _tier(self._engine, one, self._touched.upto(one.name), self._touched.ranges(one.name))
-            for one in self._rollups.known().values()
-            if _stands_for_samples(one)
-        ]
-        return _held(self._engine, self._downsampling.boundaries(ids), late, 0, tiers, state.count)
+        known, lost = self._rollups.known(), self._touched.lost(SAMPLES)
+        upto = {name: self._touched.upto(name) for name in known}
+        ranges = {name: self._touched.ranges(name) for name in known}
+        tiers = _tiers(self._engine, known, upto, ranges)
+        return _held(self._downsampling.boundaries(ids), late, 0, tiers, lost, state.count)
 
     def unchanged(self, held: Held) -> bool:
         return bool(held.token == self._downsampling.state.count)
@@ -56,14 +55,13 @@ class ReadersKeeper:
         state = State.of(told)
         known = {name: Rollup.from_document(one) for name, one in engine.documents(definition.DOCUMENT).items()}
         watches, notes = engine.documents(touched.WATCH), engine.documents(touched.DOCUMENT)
-        tiers = [
-            _tier(engine, one, watches[one.name]["upto"], _ranges(notes, one.name))
-            for one in known.values()
-            if one.name in watches and _stands_for_samples(one)
-        ]
+        known = {name: one for name, one in known.items() if name in watches}
+        ranges = {name: _ranges(notes, name) for name in known}
+        tiers = _tiers(engine, known, {name: watches[name]["upto"] for name in known}, ranges)
         bounds = boundaries(((line, self._ids(line)) for line in state.lines), ids)
         merging = state.version if state.pending is not None and "late" in state.pending else 0
-        return _held(engine, bounds, _ranges(notes, KEY), merging, tiers, told)
+        lost = engine.get_document(touched.LOST, SAMPLES)
+        return _held(bounds, _ranges(notes, KEY), merging, tiers, BEGINNING if lost is None else lost, told)
 
     def unchanged(self, held: Held) -> bool:
         return bool(held.token == self._engine.get_document(*DOCUMENT))
@@ -79,22 +77,28 @@ def _ranges(notes: Mapping[str, Any], key: str) -> list[Range]:
     return sorted((start, end) for start, end, _ in notes.get(key) or [])
 
 
-def _stands_for_samples(rollup: Rollup) -> bool:
-    """Whether its rows are the summaries of single scalar series."""
-    return rollup.by_series and not rollup.query
-
-
-def _tier(engine: Engine, rollup: Rollup, upto: int, ranges: Iterable[Range]) -> Tier:
-    oldest = engine.statistics(rollup.name).oldest if rollup.name in engine.tables() else None
-    return Tier(rollup.name, rollup.every, oldest, upto, tuple(ranges))
+def _tiers(
+    engine: Engine, known: Mapping[str, Rollup], upto: Mapping[str, int], ranges: Mapping[str, list[Range]]
+) -> list[Tier]:
+    """The rollups whose rows are the summaries of single scalar series."""
+    found = []
+    for name, rollup in known.items():
+        if not rollup.by_series or rollup.query or name not in engine.tables():
+            continue
+        # what a rollup is made of has to be made first
+        chain = [name]
+        while known[chain[-1]].source in known:
+            chain.append(known[chain[-1]].source)
+        noted = tuple(sorted(one for each in chain for one in ranges[each]))
+        oldest = engine.statistics(name).oldest
+        found.append(Tier(name, rollup.every, oldest, min(upto[each] for each in chain), noted))
+    return found
 
 
 def _held(
-    engine: Engine, bounds: dict[int, Ints], late: Iterable[Range], merging: int, tiers: list[Tier], token: object
+    bounds: dict[int, Ints], late: Iterable[Range], merging: int, tiers: list[Tier], lost: int, token: object
 ) -> Held | None:
     if not bounds and not tiers:
         return None
     levels = tuple(Level(table_of(interval), interval, bound) for interval, bound in bounds.items())
-    raw_from = engine.statistics(SAMPLES).oldest if SAMPLES in engine.tables() else None
-    ordered = tuple(sorted(tiers, key=lambda tier: tier.width))
-    return Held(levels, tuple(late), merging, ordered, raw_from, token)
+    return Held(levels, tuple(late), merging, tuple(sorted(tiers, key=lambda tier: tier.width)), lost, token)

@@ -21,11 +21,11 @@ _STEP_ROWS = 200_000
 
 
 def replace(
-    engine: Engine, rollup: Rollup, fresh: pa.Table, start: int, end: int, deleted: Sequence[Range], since: int
+    engine: Engine, rollup: Rollup, fresh: pa.Table, start: int, end: int, deleted: Sequence[Range], lost: int
 ) -> int:
     """Make `fresh` the rollup's rows of [start, end). Returns rows written.
 
-    `since` is the time of the oldest row of the source, µs.
+    Rows of the source older than `lost` (µs) have gone to its retention.
 
     A row that would be gone, or would count less than it did, is only replaced where rows of the source were deleted:
     elsewhere the source has lost them to its retention, and the summary is all that is left of them.
@@ -34,7 +34,7 @@ def replace(
     counting = () if rollup.query else ("count" if rollup.of_samples else ROWS,)
     there = engine.scan(rollup.name, (), start, end, [*schema.labels, TIME, *counting]).table()
     if there.num_rows:
-        fresh = _settled(engine, schema, fresh, there, counting, deleted, since)
+        fresh = _settled(engine, schema, fresh, there, counting, deleted, lost)
     batch = conform(fresh, schema)
     for first in range(0, batch.num_rows, _STEP_ROWS):
         engine.append(rollup.name, batch.slice(first, _STEP_ROWS))
@@ -49,14 +49,14 @@ def _settled(
     there: pa.Table,
     counting: tuple[str, ...],
     deleted: Sequence[Range],
-    since: int,
+    lost: int,
 ) -> pa.Table:
     """What of `fresh` is to be written, once the rows that are to go are gone."""
     new, old = _keys(fresh, there, schema.labels)
     times = micros_of(there[TIME].combine_chunks())
     vanished = ~np.isin(old, new)
     # an SQL rollup knows no counts: it is what its statement says, as far back as there are rows to ask
-    vanished &= within(times, deleted) | (False if counting else times >= since)
+    vanished &= within(times, deleted) | (False if counting else times >= lost)
     for bucket in _runs(times[vanished]):
         # all rows of the bucket go, and those that stay come again
         engine.delete(schema.name, (), *bucket)
@@ -67,8 +67,10 @@ def _settled(
     at = np.minimum(np.searchsorted(old[order], new), len(old) - 1)
     same = old[order][at] == new
     before = np.where(same, known[order][at], 0)
-    lost = (fresh[counting[0]].to_numpy() < before) & ~within(micros_of(fresh[TIME].combine_chunks()), deleted)
-    return fresh.filter(pa.array(~lost)) if lost.any() else fresh
+    begun = micros_of(fresh[TIME].combine_chunks())
+    less = (fresh[counting[0]].to_numpy() < before) | (begun < lost)
+    kept = same & less & ~within(begun, deleted)
+    return fresh.filter(pa.array(~kept)) if kept.any() else fresh
 
 
 def _keys(fresh: pa.Table, there: pa.Table, labels: Sequence[str]) -> tuple[Ints, Ints]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from kymograph.engine.interface import Engine
 from kymograph.errors import AlreadyExists, InvalidInput, NotFound
 from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, TableSchema
-from kymograph.model.time import MAX_TIME
 from kymograph.options import Retention
 from kymograph.store.jobs import now_micros
 from kymograph.store.rollups.compute import compute
@@ -29,6 +28,8 @@ class Rollups:
         """`ask` runs SQL with parameters; for SQL rollups."""
         self._engine, self._touched, self._ask = engine, touched, ask
         self._working = threading.RLock()
+        # time of the oldest row of each source, and deletions there
+        self._seen: dict[str, tuple[int, int]] = {}
         self._known = {name: Rollup.from_document(told) for name, told in engine.documents(DOCUMENT).items()}
 
     def known(self) -> dict[str, Rollup]:
@@ -124,6 +125,7 @@ class Rollups:
 
     def run(self) -> str:
         """Bring every rollup up to date: what is new, and what late data and deletions touched."""
+        self._look_for_losses()
         rows = buckets = 0
         for name in self._in_order(self._known):
             done = self.advance(name, now_micros())
@@ -186,7 +188,7 @@ class Rollups:
         if start >= end:
             return 0
         below = self._known.get(rollup.source)
-        since = min((span[0] for span in map(self._span, rollup.tables) if span[0] < span[1]), default=MAX_TIME)
+        lost = max(self._touched.lost(table) for table in rollup.tables)
         for low, high in slices(self._engine, rollup.tables, start, end, rollup.every, before=rollup.every):
             if rollup.query:
                 from kymograph.store.rollups.queries import asked, span
@@ -195,7 +197,7 @@ class Rollups:
                 low, high = span(rollup, low, high)
             else:
                 fresh = compute(self._engine, rollup, below, low, high)
-            rows += replace(self._engine, rollup, fresh, low, high, gone, since)
+            rows += replace(self._engine, rollup, fresh, low, high, gone, lost)
         return rows
 
     def _beginning(self, rollup: Rollup, now: int) -> int:
@@ -206,6 +208,15 @@ class Rollups:
     def _latest(self, rollup: Rollup, now: int) -> int:
         """End of the last bucket that can be made."""
         return (now - rollup.end_offset) // rollup.every * rollup.every
+
+    def _look_for_losses(self) -> None:
+        """A cap takes the oldest rows while others are written: seen by the oldest that is left, unless it was deleted."""
+        for table in {table for rollup in self._known.values() for table in rollup.tables}:
+            now = (self._span(table)[0], self._touched.deletions(table))
+            before = self._seen.get(table, now)
+            if now[0] > before[0] and now[1] == before[1]:
+                self._touched.lose(table, now[0])
+            self._seen[table] = now
 
     def _span(self, table: str) -> tuple[int, int]:
         """[oldest, newest] of a table as a half-open range of µs; empty where it has no rows."""

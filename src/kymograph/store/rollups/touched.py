@@ -19,7 +19,9 @@ from kymograph.model.summary import Ints
 
 DOCUMENT = "touched"
 WATCH = "watch"
+LOST = "lost"
 Range = tuple[int, int]
+BEGINNING = -(2**62)
 # ranges kept apart per watch; beyond, neighbours become one, which costs work but never an answer
 _MOST = 256
 
@@ -73,6 +75,8 @@ class Touched:
             for key, ranges in engine.documents(DOCUMENT).items()
         }
         self._durable: dict[str, list[Range]] = {key: union(notes) for key, notes in self._notes.items()}
+        self._lost: dict[str, int] = dict(engine.documents(LOST))
+        self._deletions: dict[str, int] = {}
         self._tickets = 0
         # the oldest time of every write under way, by ticket
         self._under_way: dict[int, tuple[str, int]] = {}
@@ -96,6 +100,23 @@ class Touched:
     def watched(self, table: str) -> list[Watch]:
         with self._changed:
             return [watch for watch in self._watches.values() if table in watch.tables]
+
+    def lost(self, table: str) -> int:
+        """Rows older than this may have gone to retention, µs; summaries outlive them."""
+        with self._changed:
+            return self._lost.get(table, BEGINNING)
+
+    def lose(self, table: str, before: int) -> None:
+        """Rows older than this have gone to retention. Durable when it returns."""
+        with self._changed:
+            if before > self._lost.get(table, BEGINNING):
+                self._engine.put_document(LOST, table, before)
+                self._lost[table] = before
+
+    def deletions(self, table: str) -> int:
+        """How many deletions from a table there have been since this was opened."""
+        with self._changed:
+            return self._deletions.get(table, 0)
 
     def knows(self, key: str) -> bool:
         with self._changed:
@@ -140,6 +161,7 @@ class Touched:
         """Around a removal of rows in [start, end) µs."""
         with self._changed:
             self._wait_for_gate(table, start)
+            self._deletions[table] = self._deletions.get(table, 0) + 1
             gone = {
                 watch.key: [(start // watch.width * watch.width, -(-min(end, watch.upto) // watch.width) * watch.width)]
                 for watch in self._watches.values()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kymograph.engine.interface import Engine
+from kymograph.engine.interface import Bounded, Engine, PruneReport
 from kymograph.errors import InvalidInput
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES
@@ -35,6 +35,18 @@ class Watched:
         for name in dir(engine):
             if not name.startswith("_") and name not in _OWN and not hasattr(type(self), name):
                 setattr(self, name, getattr(engine, name))
+        if isinstance(engine, Bounded):
+            self.prune = self._pruned
+
+    def _pruned(self, *, now: int, dry_run: bool = False, force: bool = False) -> PruneReport:
+        """See `Bounded.prune`. What goes is remembered as lost, for its summaries stay."""
+        assert isinstance(self.inner, Bounded)
+        report = self.inner.prune(now=now, dry_run=dry_run, force=force)
+        if not dry_run:
+            for table in {victim.table for victim in report.victims}:
+                if self.touched.watched(table):
+                    self.touched.lose(table, max(victim.end for victim in report.victims if victim.table == table))
+        return report
 
     @property
     def notes(self) -> list[str]:
