@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,6 @@ class _Body:
         if not len(rows):
             return
         starts, ends = self._starts[rows], self._ends[rows]
-        fields = self._pieces(middle + 1, last)
         stamped = last < ends
         times = np.full(len(rows), self._now, np.int64)
         if stamped.all():
@@ -169,7 +169,7 @@ class _Body:
             fit = np.ones(len(rows), np.bool_)
         codes = self._prefixes.codes(self._pieces(starts, middle))
         fit &= codes >= 0
-        for picked, columns, good in _shapes(fields):
+        for picked, columns, good in _shapes(_Fields(self._buffer, middle + 1, last)):
             good &= fit[picked]
             if good.all():
                 kept = picked
@@ -271,25 +271,63 @@ class _Several:
             yield Points(np.array(lines, np.int64), np.array(series, np.int64), np.array(times, np.int64), fields)
 
 
-def _shapes(fields: pa.Array) -> Iterator[tuple[Ints, dict[str, pa.Array], Bools]]:
+class _Fields:
+    """The part of each line that holds its fields, by where it begins and ends."""
+
+    def __init__(self, buffer: pa.Buffer, begins: Ints, ends: Ints) -> None:
+        self._buffer, self._begins, self._ends = buffer, begins, ends
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    def text(self, row: int) -> bytes:
+        return bytes(self._buffer[int(self._begins[row]) : int(self._ends[row])])
+
+    @cached_property
+    def _texts(self) -> pa.Array:
+        return pieces(self._buffer, self._begins, self._ends)
+
+    @cached_property
+    def _commas(self) -> Ints:
+        return np.asarray(count_of(self._texts, ","))
+
+    def columns(self, rows: Ints, keys: dict[str, bytes]) -> tuple[Ints, dict[str, pa.Array]]:
+        """Those of the rows that have exactly these field names, and their values as texts."""
+        whole = len(rows) == len(self)
+        if len(keys) == 1:
+            begins, ends = (self._begins, self._ends) if whole else (self._begins[rows], self._ends[rows])
+            columns, same = _columns(self._buffer, begins[:, None], ends[:, None], keys)
+            rows = rows if same.all() else rows[same]
+            # what follows a comma is another field
+            (name, values), *_ = columns.items()
+            more = count_of(values, ",") > 0
+            return (rows[~more], {name: values.filter(pa.array(~more))}) if more.any() else (rows, columns)
+        rows = rows[self._commas[rows] == len(keys) - 1]
+        parts = pc.split_pattern(self._texts if len(rows) == len(self) else self._texts.take(pa.array(rows)), ",")
+        offsets = np.frombuffer(parts.values.buffers()[1], np.int32)[: len(parts.values) + 1]
+        shape = (-1, len(keys))
+        columns, same = _columns(
+            parts.values.buffers()[2], offsets[:-1].reshape(shape), offsets[1:].reshape(shape), keys
+        )
+        return rows if same.all() else rows[same], columns
+
+
+def _shapes(fields: _Fields) -> Iterator[tuple[Ints, dict[str, pa.Array], Bools]]:
     """Rows with equal field names and types: their places, their columns, and which of them are good.
 
     Without columns, the rows are to be read one by one.
     """
-    commas = count_of(fields, ",")
     left = np.arange(len(fields))
     for _ in range(_SHAPES):
         if not len(left):
             return
-        keys = _keys(bytes(fields[int(left[0])].as_buffer()))
+        keys = _keys(fields.text(int(left[0])))
         if keys is None:
             yield left[:1], {}, np.zeros(1, np.bool_)
             left = left[1:]
             continue
         # the first row is among them
-        like = left[commas[left] == len(keys) - 1]
-        columns, same = _columns(fields if len(like) == len(fields) else fields.take(pa.array(like)), keys)
-        picked = like if same.all() else like[same]
+        picked, columns = fields.columns(left, keys)
         left = np.setdiff1d(left, picked, assume_unique=True) if len(picked) < len(left) else left[:0]
         yield from _by_type(picked, columns)
     yield left, {}, np.zeros(len(left), np.bool_)
@@ -305,13 +343,11 @@ def _keys(text: bytes) -> dict[str, bytes] | None:
     return None if len(keys) < len(pairs) or "__name__" in keys or "\0" in text.decode("latin-1") else keys
 
 
-def _columns(fields: pa.Array, keys: dict[str, bytes]) -> tuple[dict[str, pa.Array], Bools]:
-    """The values of the rows that have exactly these names, as texts, and which rows those are."""
-    count = len(keys)
-    parts = fields if count == 1 else pc.split_pattern(fields, ",").flatten()
-    data, offsets = parts.buffers()[2], np.frombuffer(parts.buffers()[1], np.int32)[parts.offset :][: len(parts) + 1]
-    same = np.ones(len(fields), np.bool_)
-    begins, ends = offsets[:-1].reshape(-1, count), offsets[1:].reshape(-1, count)
+def _columns(
+    data: pa.Buffer, begins: Places, ends: Places, keys: dict[str, bytes]
+) -> tuple[dict[str, pa.Array], Bools]:
+    """Texts of the values of fields (rows × fields) whose names are these, and the rows where all names are."""
+    same = np.ones(len(begins), np.bool_)
     view = np.frombuffer(data, np.uint8)
     for place, key in enumerate(keys.values()):
         long = begins[:, place] + len(key) < ends[:, place]

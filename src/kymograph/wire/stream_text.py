@@ -88,13 +88,14 @@ class TextDecoder:
         raise InvalidInput(f"lines {self._line} to {last} cannot be read")
 
 
-def encode_text(rows: Array) -> bytes:
-    """Lines of structured rows: the first field, then the values of all others in their order.
+def encode_text(rows: Array, *, times: bool = True) -> bytes:
+    """Lines of structured rows: the time, then the values of all other fields in their order.
 
     Args:
         rows: one-dimensional, of `Layout.rows` or `Layout.levels`.
+        times: False leaves the time out.
     """
-    columns = [pa.array(np.ascontiguousarray(rows[TIMESTAMP]))]
+    columns = [pa.array(np.ascontiguousarray(rows[TIMESTAMP]))] if times else []
     for name in rows.dtype.names or ():
         if name != TIMESTAMP:
             columns += [pa.array(np.ascontiguousarray(column)) for column in rows[name].reshape(len(rows), -1).T]

@@ -93,6 +93,8 @@ def joined(bodies: Sequence[bytes]) -> bytes:
 
 def divided(report: LinesReport, bodies: Sequence[bytes]) -> list[list[Fault]]:
     """The faults of joined bodies for each of them, numbered as in it."""
+    if not report.faults:
+        return [[] for _ in bodies]
     ends = np.cumsum([body.count(b"\n") + (not body.endswith(b"\n")) for body in bodies])
     found: list[list[Fault]] = [[] for _ in bodies]
     for fault in report.faults:
