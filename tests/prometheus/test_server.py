@@ -17,7 +17,7 @@ import kymograph
 from kymograph.server.envelope import speaks
 from kymograph.server.limits import Limits
 from kymograph.server.routes.prometheus.escaping import unescaped
-from kymograph.server.routes.prometheus.samples import numbers, seconds
+from kymograph.server.routes.prometheus.samples import metrics_of, numbers, seconds
 from kymograph.server.state import ServerState
 from kymograph.store import tokens
 from tests.server.running import Running, eventually, running
@@ -419,7 +419,36 @@ def test_numbers_read_back() -> None:
     [(0, "0"), (1_500_000, "1.500"), (-1_500_000, "-1.500"), (-1, "-0.000001"), (10**15 + 20_000, "1000000000.020")],
 )
 def test_seconds(micros: int, text: str) -> None:
-    assert seconds(np.array([micros])) == [text.encode()]
+    assert seconds(np.array([micros])) == [text]
+
+
+def test_label_sets_that_look_like_json() -> None:
+    """Label sets are told apart whatever their texts."""
+    labels = [
+        {"a": 'x"},{"b', "c": '"},{"'},
+        {"},{": "}", '"': "{"},
+        {"a": "\\", "b": '\\"'},
+        {"a": '\\"},{\\"'},
+        {"a\ud800": "\udc80"},
+    ]
+    assert [json.loads(text) for text in metrics_of(labels)] == [*labels[:4], {"a\ufffd": "\ufffd"}]
+    assert metrics_of([{}, {"a": "b"}]) == ["{}", '{"a":"b"}']
+
+
+def test_large_answers_are_the_same_in_pieces(server: Running) -> None:
+    asked = {"query": "many[2d]", "time": START + 90_000}
+    with server.client() as client:
+        plain = client.get("/api/v1/query", params=asked, headers={"Accept-Encoding": "identity"})
+        packed = client.get("/api/v1/query", params=asked, headers={"Accept-Encoding": "gzip"})
+        assert packed.headers["content-encoding"] == "gzip"
+        assert len(plain.content) > 10_000_000
+        assert plain.content == packed.content
+        found = data(plain)["result"]
+        assert len(found) == 200
+        assert {len(one["values"]) for one in found} == {COUNT}
+        limited = client.get("/api/v1/query", params={**asked, "limit": 150}).json()
+        assert limited["data"]["result"] == found[:150]
+        assert limited["warnings"] == ["results truncated due to limit"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 _PATHS = re.compile(
@@ -42,18 +43,29 @@ def failure(status: int, message: str, hint: str = "", kind: str = "") -> bytes:
 
 def success(data: bytes, warnings: list[str] | None = None, infos: list[str] | None = None) -> bytes:
     """The body of an answer around data that is JSON already."""
-    parts = [b'{"status":"success","data":', data]
+    return b"".join(body_of([data], warnings, infos))
+
+
+def body_of(
+    data: Iterable[bytes], warnings: list[str] | None = None, infos: list[str] | None = None
+) -> Iterator[bytes]:
+    """The same piece by piece."""
+    yield b'{"status":"success","data":'
+    yield from data
     for name, notes in (("warnings", warnings), ("infos", infos)):
         if notes:
-            parts.append(b',"%s":%s' % (name.encode(), text_of(notes)))
-    parts.append(b"}")
-    return b"".join(parts)
+            yield b',"%s":%s' % (name.encode(), text_of(notes))
+    yield b"}"
 
 
 def text_of(value: Any) -> bytes:
     """Compact JSON; what is no UTF-8 in a text becomes U+FFFD, as Prometheus has it."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return _LONE.sub("\ufffd", text).encode()
+    text = _ENCODER.encode(value)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _LONE.sub("\ufffd", text).encode()
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _LONE = re.compile("[\ud800-\udfff]")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import threading
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -16,6 +17,7 @@ from kymograph.promql.limits import QueryCancelled, QueryTimeout
 from kymograph.server.envelope import failure, success, text_of
 from kymograph.server.faults import of_error
 from kymograph.server.pool import Busy
+from kymograph.server.routes.answers import streamed
 from kymograph.server.state import ServerState
 from kymograph.store.store import Store
 
@@ -55,6 +57,23 @@ def packed(request: Request, data: bytes, *notes: list[str]) -> Response:
         body = gzip.compress(body, 1)
         headers["Content-Encoding"] = "gzip"
     return Response(body, headers=headers, media_type=_JSON)
+
+
+async def flowing(state: ServerState, request: Request, pieces: Iterator[bytes]) -> Response:
+    """A large answer, sent while the rest of it is still being made."""
+    packs = _takes_gzip(request.headers.get("accept-encoding", ""))
+    answer = await streamed(state.heavy, "json", _squeezed(pieces) if packs else pieces)
+    answer.headers["Vary"] = "Accept-Encoding"
+    if packs:
+        answer.headers["Content-Encoding"] = "gzip"
+    return answer
+
+
+def _squeezed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(1, wbits=31)
+    for piece in pieces:
+        yield packer.compress(piece)
+    yield packer.flush()
 
 
 def given(request: Request, value: Any, *notes: list[str]) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,10 @@ from kymograph.promql.lexer import ParseError
 from kymograph.promql.limits import PromLimits
 from kymograph.promql.parse import parse
 from kymograph.promql.result import PromResult
-from kymograph.server.envelope import text_of
-from kymograph.server.routes.prometheus.answers import Gone, asked, failed, given, packed, store_of
+from kymograph.server.envelope import body_of, text_of
+from kymograph.server.routes.prometheus.answers import Gone, asked, failed, flowing, given, packed, store_of
 from kymograph.server.routes.prometheus.parameters import Parameters, invalid
-from kymograph.server.routes.prometheus.samples import result_of
+from kymograph.server.routes.prometheus.samples import PART, result_of
 from kymograph.server.state import ServerState
 
 _STEPS = 11_000
@@ -136,26 +136,35 @@ async def _answered(
 ) -> Response:
     waiting = time.monotonic()
 
-    def work(left: Gone) -> Response:
+    def work(left: Gone) -> Response | Iterator[bytes]:
         began = time.monotonic()
         limits = state.limits.of_promql(question.seconds, left)
         try:
             result = ask(limits)
         except ParseError as problem:
             raise invalid("query", problem.message) from None
-        evaluated = time.monotonic()
-        data, cut = result_of(result, question.limit)
-        parts = [data]
-        if question.stats:
-            times = (began - waiting, evaluated - began, time.monotonic() - evaluated)
-            parts.append(b'"stats":' + text_of(_stats(result, *times)))
-        warnings = [*result.warnings, *([TRUNCATED] if cut else [])]
-        return packed(request, b"{" + b",".join(parts) + b"}", warnings, result.infos)
+        data = _data(result, question, (began - waiting, time.monotonic() - began))
+        cut = [TRUNCATED] if 0 < question.limit < len(result) else []
+        notes = ([*result.warnings, *cut], result.infos)
+        if len(result.values) > PART:
+            return body_of(data, *notes)
+        return packed(request, b"".join(data), *notes)
 
     try:
-        return await asked(state, request, work)
+        answer = await asked(state, request, work)
+        return answer if isinstance(answer, Response) else await flowing(state, request, answer)
     except KymographError as error:
         return failed(error, request.scope["path"])
+
+
+def _data(result: PromResult, question: _Question, seconds: tuple[float, float]) -> Iterator[bytes]:
+    """`data` of the answer, piece by piece; `seconds` are those spent waiting and evaluating."""
+    began = time.monotonic()
+    yield b"{"
+    yield from result_of(result, question.limit)
+    if question.stats:
+        yield b',"stats":' + text_of(_stats(result, *seconds, time.monotonic() - began))
+    yield b"}"
 
 
 def _stats(result: PromResult, queued: float, evaluated: float, sorted_: float) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Answers of queries as Prometheus' JSON, made in Arrow: times and values become text by columns, never one by one."""
+"""Answers of queries as Prometheus' JSON, made in Arrow: labels, times and values become text by columns, never one by one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,73 +13,82 @@ import pyarrow.compute as pc
 from kymograph.promql.result import PromResult, number
 from kymograph.server.envelope import text_of
 
-# texts are made for so many samples at one time, so that what they take beside the answer stays bounded
-_PART = 262_144
+# texts are made for so many samples, or series, at one time, so that what they take is bounded
+PART = 262_144
 
 
-def result_of(result: PromResult, limit: int) -> tuple[bytes, bool]:
-    """`"resultType": …, "result": …` without the braces around it, and whether `limit` series cut it short."""
-    head = b'"resultType":"%s","result":' % result.type.encode()
+def result_of(result: PromResult, limit: int) -> Iterator[bytes]:
+    """`"resultType": …, "result": …` without the braces around it, of at most `limit` series (0: all), piece by piece."""
+    yield b'"resultType":"%s","result":' % result.type.encode()
     if result.type == "scalar":
-        return head + b'[%s,"%s"]' % (seconds(result.times)[0], number(float(result.values[0])).encode()), False
+        yield b'[%s,"%s"]' % (seconds(result.times)[0].encode(), number(float(result.values[0])).encode())
+        return
     if result.type == "string":
-        return head + b"[%s,%s]" % (seconds(result.times)[0], text_of(result.text)), False
+        yield b"[%s,%s]" % (seconds(result.times)[0].encode(), text_of(result.text))
+        return
     count = min(len(result), limit) if limit else len(result)
-    key = b"value" if result.type == "vector" else b"values"
-    parts = []
-    for first in _starts(result, count):
-        parts += _series(result, first, _following(result, first, count), key)
-    return head + b"[" + b",".join(parts) + b"]", count < len(result)
-
-
-def _starts(result: PromResult, count: int) -> Sequence[int]:
-    found = []
-    first = 0
+    first, before = 0, b"["
     while first < count:
-        found.append(first)
-        first = _following(result, first, count)
-    return found
+        last = _following(result, first, count)
+        yield before
+        yield _series(result, first, last)
+        first, before = last, b","
+    yield b"[]" if count == 0 else b"]"
 
 
 def _following(result: PromResult, first: int, count: int) -> int:
     """The first series of the next part."""
-    most = int(result.offsets[first]) + _PART
-    return min(count, max(first + 1, int(np.searchsorted(result.offsets, most, "right")) - 1))
+    most = int(result.offsets[first]) + PART
+    return min(count, first + PART, max(first + 1, int(np.searchsorted(result.offsets, most, "right")) - 1))
 
 
-def _series(result: PromResult, first: int, last: int, key: bytes) -> list[bytes]:
+def _series(result: PromResult, first: int, last: int) -> bytes:
     low, high = int(result.offsets[first]), int(result.offsets[last])
-    pairs = _pairs(result.times[low:high], result.values[low:high])
-    if key == b"values":
-        offsets = pa.array(result.offsets[first : last + 1] - low, pa.int32())
-        pairs = pc.binary_join(pa.ListArray.from_arrays(offsets, pairs), ",")
-        pairs = pc.binary_join_element_wise("[", pairs, "]", "")
-    texts = pairs.to_pylist()
-    return [
-        b'{"metric":%s,"%s":%s}' % (metric(labels), key, text.encode())
-        for labels, text in zip(result.labels[first:last], texts, strict=True)
-    ]
+    samples = _pairs(result.times[low:high], result.values[low:high]).cast(pa.large_string())
+    key = "value"
+    if result.type == "matrix":
+        offsets = pa.array(result.offsets[first : last + 1] - low, pa.int64())
+        samples = pc.binary_join(pa.LargeListArray.from_arrays(offsets, samples), _large(","))
+        samples = pc.binary_join_element_wise(_large("["), samples, _large("]"), _large(""))
+        key = "values"
+    metrics = pa.array(metrics_of(result.labels[first:last]), pa.large_string())
+    one = pc.binary_join_element_wise(
+        _large('{"metric":'), metrics, _large(f',"{key}":'), samples, _large("}"), _large("")
+    )
+    whole = pa.LargeListArray.from_arrays(pa.array([0, len(one)], pa.int64()), one)
+    return bytes(pc.binary_join(whole, _large(","))[0].as_buffer())
 
 
-def metric(labels: Mapping[str, str]) -> bytes:
-    return text_of(dict(labels))
+def _large(text: str) -> pa.Scalar:
+    """For texts of more than 2 GiB together, which one long series may be."""
+    return pa.scalar(text, pa.large_string())
+
+
+def metrics_of(labels: Sequence[Mapping[str, str]]) -> list[str]:
+    """The JSON of each label set; at least one."""
+    if not all(labels):
+        return [text_of(dict(one)).decode() for one in labels]
+    text = text_of(labels).decode()
+    # within a string the second quote would have a backslash before it, so that these are always two label sets
+    middle = text[3:-3].split('"},{"')
+    return ['{"' + one + '"}' for one in middle]
 
 
 def _pairs(times: Any, values: Any) -> pa.Array:
     """`[seconds,"value"]` of each sample."""
     distinct, places = np.unique(times, return_inverse=True)
-    texts = pa.array([text.decode() for text in seconds(distinct)], pa.string()).take(pa.array(places.ravel()))
-    return pc.binary_join_element_wise(pc.binary_join_element_wise("[", texts, ',"', ""), numbers(values), '"]', "")
+    texts = pa.array([f'[{text},"' for text in seconds(distinct)], pa.string()).take(pa.array(places.ravel()))
+    return pc.binary_join_element_wise(texts, numbers(values), '"]', "")
 
 
-def seconds(times: Any) -> list[bytes]:
+def seconds(times: Any) -> list[str]:
     """int64 µs as seconds with three digits of fraction, six where they are needed, none where it is zero."""
     found = []
     for micros in times.tolist():
         whole, rest = divmod(abs(micros), 10**6)
         sign = "-" if micros < 0 else ""
         fraction = "" if not rest else f".{rest // 1000:03d}" if rest % 1000 == 0 else f".{rest:06d}"
-        found.append(f"{sign}{whole}{fraction}".encode())
+        found.append(f"{sign}{whole}{fraction}")
     return found
 
 
@@ -87,14 +96,16 @@ def numbers(values: Any) -> pa.Array:
     """float64 as the shortest text that reads back the same; an exponent below 1e-6 and from 1e21 on."""
     texts = pc.cast(pa.array(values, pa.float64()), pa.string())
     # Arrow writes exponents from 1e15 on, and has other words for what is no number
-    odd = np.flatnonzero(~((np.abs(values) < 1e15) & ((np.abs(values) >= 1e-6) | (values == 0))))
+    sizes = np.abs(values)
+    odd = np.flatnonzero(~((sizes < 1e15) & ((sizes >= 1e-6) | (values == 0))))
     if not len(odd):
         return texts
     mask = np.zeros(len(values), np.bool_)
     mask[odd] = True
-    return pc.replace_with_mask(
-        texts, pa.array(mask), pa.array([_odd(one) for one in values[odd].tolist()], pa.string())
-    )
+    # there are few others among measured values, so that each is made once
+    distinct, places = np.unique(values[odd].view(np.int64), return_inverse=True)
+    others = pa.array([_odd(value) for value in distinct.view(np.float64).tolist()], pa.string())
+    return pc.replace_with_mask(texts, pa.array(mask), others.take(pa.array(places.ravel())))
 
 
 def _odd(value: float) -> str:
