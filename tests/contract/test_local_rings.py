@@ -19,7 +19,7 @@ from kymograph.model.schema import SAMPLES_SCHEMA
 from kymograph.options import StoreOptions
 from tests.contract.rings import RingsOf, S, held, put, ringed
 from tests.contract.test_local import Local
-from tests.rows import scanned
+from tests.rows import batch_of, scanned
 
 
 class TestRings(Local, RingsOf):
@@ -50,6 +50,29 @@ def test_a_million_writes_leave_the_size_unchanged(tmp_path: Path) -> None:
     assert engine.usage() < sizes[0][0] + 100_000
     engine.close()
     assert catalog.stat().st_size == sizes[0][0]
+
+
+def test_the_cap_holds_beside_full_rings(tmp_path: Path) -> None:
+    """As many rings as there may be, in the worst order for the file; rows beside them come and go, the rings stay."""
+    cap, slots = 8_000_000, 1200
+    engine = LocalEngine(tmp_path, StoreOptions(sync="off", cap=cap))
+    ids = np.array(ringed(engine, 100, slots=slots))
+    dice = np.random.default_rng(3)
+    order = dice.permutation(np.arange(len(ids) * slots))
+    for some in np.array_split(order, 20):
+        engine.rings.write(ids[some // slots], some % slots * S, some.astype(np.float64))
+        assert engine.usage() <= cap
+    (plain,) = engine.register_series([("plain", {})])
+    for step in range(40):
+        times = step * 25_000 + np.arange(25_000)
+        rows = {"time": times * S, "series_id": np.full(25_000, plain), "value": dice.random(25_000)}
+        engine.append("samples", batch_of(SAMPLES_SCHEMA, rows))
+        engine.seal()
+        assert engine.usage() <= cap
+    assert len(engine.rings.read().ids) == len(order)
+    left = engine.statistics("samples").rows - len(order)
+    assert 100_000 < left < 1_000_000  # the oldest of the others have gone, and only they
+    engine.close()
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from kymograph.engine.rings import RingSamples
 from kymograph.errors import DuplicateRows, KymographError, NotFound, StorageError
-from kymograph.local import ringed
+from kymograph.local import retention, ringed
 from kymograph.local.folder import Folder, Generation, Table
 from kymograph.local.rows import MemoryRows, SortedRows, common_positions, select
 from kymograph.local.sorting import sort_batches
@@ -74,6 +74,8 @@ class Committer:
         while True:
             rings = self._folder.rings.rings
             rest, samples = ringed.divided(batch, rings)
+            if samples is not None:
+                self._make_room(samples)
             try:
                 self._append(table, rest, samples, rings)
             except _OtherRings:
@@ -86,7 +88,12 @@ class Committer:
         Raises:
             NotFound: a series that is no ring.
         """
+        self._make_room(samples)
         self._commit(_Waiting(None, [], samples))
+
+    def _make_room(self, samples: RingSamples) -> None:
+        if self._folder.options.cap is not None:
+            retention.make_room(self._folder, self._folder.rings.log_bytes(samples))
 
     def _append(
         self, table: Table, batch: pa.RecordBatch, samples: RingSamples | None = None, rings: object = None

@@ -19,6 +19,7 @@ from kymograph.local.cache import ColumnCache
 from kymograph.local.catalog import Catalog
 from kymograph.local.ring_rows import EMPTY, PAGE_SHIFT, PAGE_SLOTS, SERIES_MASK, RingRows, page_id, series_of
 
+_CATALOG_PAGE, _SIDE_BY_SIDE = 8192, 8  # bytes of a page of the catalog, and how many of a ring it holds
 _LATE = np.iinfo(np.int64).max
 # columns of what is known of a ring's pages without reading them; a missing page has the checksum -1
 _ROWS, _LOW, _HIGH, _CRC = range(4)
@@ -181,6 +182,15 @@ class RingPages:
             return sum(int((own[:, _CRC] >= 0).sum()) for own in self._facts.values()) * PAGE_SLOTS * SLOT_BYTES
 
     # changing
+
+    def log_bytes(self, samples: RingSamples) -> int:
+        """At most how much log it takes to store samples: whole pages of the catalog, shared by rings side by side."""
+        numbers, of = np.unique(samples.ids, return_inverse=True)
+        own = [self.rings.get(number) for number in numbers.tolist()]
+        steps = np.array([ring.step if ring else 1 for ring in own], np.int64)[of]
+        counts = np.array([ring.slots if ring else 1 for ring in own], np.int64)[of]
+        pages = (samples.times // steps % counts // PAGE_SLOTS << PAGE_SHIFT) | samples.ids
+        return len(np.unique(pages // _SIDE_BY_SIDE)) * 2 * _CATALOG_PAGE
 
     def store(self, samples: RingSamples) -> Change | None:
         """Put samples into their slots in the order given; None where all of them came too late.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from kymograph.engine.rings import Floats, Ints, Ring, RingSamples
+from kymograph.engine.rings import SLOT_BYTES, Floats, Ints, Ring, RingSamples
 from kymograph.errors import AlreadyExists, InvalidInput, LimitExceeded, NotFound
 from kymograph.local import retention, ringed
 from kymograph.local.commit import Committer
@@ -67,11 +67,10 @@ class LocalRings:
 
     def write(self, ids: Ints, times: Ints, values: Floats) -> int:
         """See `Rings.write`."""
-        folder = self._writable()
+        self._writable()
         if not len(ids) == len(times) == len(values):
             raise InvalidInput(f"{len(ids)} ids, {len(times)} times and {len(values)} values are no samples")
         if len(ids):
-            retention.make_room(folder, 64 * len(ids))
             self._committer.put(RingSamples(ids, times, values))
         return len(ids)
 
@@ -83,6 +82,7 @@ class LocalRings:
     def resize(self, series_id: int, step: int, slots: int) -> None:
         """See `Rings.resize`."""
         folder = self._writable()
+        retention.make_room(folder, 4 * slots * SLOT_BYTES)
         with self._committer.lock, folder.catalog.lock:
             present = folder.rings.rings.get(series_id)
             if present is None:
@@ -123,7 +123,7 @@ class LocalRings:
 
 
 def _check_cap(folder: Folder, rings: Mapping[int, Ring]) -> None:
-    """Rings are never dropped to make room, so all of them must leave most of the cap to the rest."""
+    """Rings are never dropped to make room, and one write may touch all of them and so need as much log again."""
     cap, total = folder.options.cap, sum(ring.bytes for ring in rings.values())
     if cap is not None and total > cap // 4:
         raise LimitExceeded(
