@@ -143,12 +143,11 @@ class _Column:
         if measure.kind in ("least", "most"):
             return self._extreme(measure)
         values = self._values(0)
+        wide = np.dtype(measure.type.to_pandas_dtype())
         if measure.kind == "floats" and values.dtype.kind in "iu" and values.dtype.itemsize < 8:
             # exact, and faster than in doubles
-            sums = np.add.reduceat(values, self._at, dtype=np.int64).astype(np.float64)
-        else:
-            wide = np.dtype(measure.type.to_pandas_dtype())
-            sums = np.add.reduceat(values.astype(wide, copy=False), self._at)
+            wide = np.dtype(np.int64)
+        sums = np.add.reduceat(values, self._at, dtype=wide)
         return self._array(sums, measure.type)
 
     def _extreme(self, measure: Measure) -> pa.Array:
@@ -174,4 +173,5 @@ class _Column:
 
     def _array(self, numbers: Any, kind: pa.DataType) -> pa.Array:
         empty = None if self._there is None else self._valid == 0
+        numbers = numbers.astype(kind.to_pandas_dtype(), copy=False)
         return pa.array(numbers, kind, mask=empty if empty is not None and empty.any() else None)
