@@ -47,11 +47,13 @@ class Groups:
         self.of: Ints = np.fromiter((found[key] for key in keys), np.int64, len(keys))
         self._frame = frame
         self._order = np.argsort(self.of, kind="stable")
+        self._in_order = bool((self.of[1:] >= self.of[:-1]).all())
         self._starts = np.searchsorted(self.of[self._order], np.arange(len(self.labels)))
 
-    def reduce(self, operation: np.ufunc, values: Any) -> Any:
-        """[S, T] to [G, T]."""
-        return operation.reduceat(values[self._order], self._starts, axis=0)
+    def reduce(self, operation: np.ufunc, values: Any, dtype: Any = None) -> Any:
+        """[S, T] to [G, T], reckoned in `dtype`."""
+        rows = values if self._in_order else values[self._order]
+        return operation.reduceat(rows, self._starts, axis=0, dtype=dtype)
 
     def counts(self) -> Ints:
         found: Ints = self.reduce(np.add, self._frame.present.astype(np.int64))
@@ -66,7 +68,7 @@ class Groups:
         for first in range(0, shape[1], width):
             part = slice(first, first + width)
             values = np.where(frame.present[:, part], frame.values[:, part], 0.0)
-            wide[:, part] = self.reduce(np.add, values.astype(np.longdouble))
+            wide[:, part] = self.reduce(np.add, values, np.longdouble)
             found[:, part] = wide[:, part]
             if values.size and np.nanmin(values, initial=0.0) < 0 < np.nanmax(values, initial=0.0):
                 size = self.reduce(np.add, np.abs(values))
