@@ -17,6 +17,7 @@ from kymograph.cli.namespace import namespace
 from kymograph.cli.query import sql
 from kymograph.cli.rollup import downsample, rollup
 from kymograph.cli.serve import serve
+from kymograph.cli.stream import stream
 from kymograph.cli.tail import tail
 from kymograph.cli.token import token
 from kymograph.cli.transfer import export_, import_
@@ -35,7 +36,22 @@ def kymo() -> None:
     """
 
 
-for _verb in (serve, sql, import_, export_, info, check, compact, prune, tail, token, namespace, rollup, downsample):
+for _verb in (
+    serve,
+    sql,
+    import_,
+    export_,
+    info,
+    check,
+    compact,
+    prune,
+    tail,
+    token,
+    namespace,
+    rollup,
+    downsample,
+    stream,
+):
     kymo.add_command(_verb)
 
 

@@ -45,7 +45,8 @@ class _Parsed(_IntType):
 
 
 def _moment(text: str) -> int:
-    """ISO 8601, int µs, or a duration before now."""
+    """ISO 8601, int µs (also after an @), or a duration before now."""
+    text = text.removeprefix("@")
     if re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII):
         return to_micros(int(text))
     if re.fullmatch(r"([0-9.]+(us|ms|s|m|h|d|w|y))+", text, re.ASCII):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,13 @@ class StreamClient:
         wanted = {"path": path, "layout": layout, "extended": int(extended)}
         found: list[list[Any]] = self._server.get_json("/stream/list", wanted)
         return found
+
+    def stream_layout(self, path: str) -> Layout:
+        """Type and number of a stream's columns."""
+        found = self.stream_list(path)
+        if not found:
+            raise NotFound(f"there is no stream {path}")
+        return Layout.parse(found[0][1])
 
     def stream_create(self, path: str, layout: str) -> None:
         """Make a stream."""
@@ -118,7 +126,7 @@ class StreamClient:
 
     def stream_insert_context(self, path: str, start: Any = None, end: Any = None) -> TextInsertion:
         """Continuous insertion of text: `with client.stream_insert_context(path) as c: c.insert(text)`."""
-        return TextInsertion(self._layout(path), self._sender(path), _micros(start), _micros(end))
+        return TextInsertion(self.stream_layout(path), self._sender(path), _micros(start), _micros(end))
 
     def stream_extract(
         self, path: str, start: Any = None, end: Any = None, count: bool = False, markup: bool = False
@@ -140,11 +148,16 @@ class StreamClient:
             for array in [data] if isinstance(data, np.ndarray) else data:
                 context.insert(array)
 
+    def stream_insert_block(self, path: str, rows: Array, start: int, end: int) -> None:
+        """Insert structured rows as they are, covering `[start, end)`, all of them or none."""
+        wanted = {"path": path, "start": start, "end": end, "binary": 1}
+        self._server.put("/stream/insert", wanted, encode_binary(rows), _BINARY)
+
     def stream_insert_numpy_context(
         self, path: str, start: Any = None, end: Any = None, layout: str | None = None
     ) -> ArrayInsertion:
         """Continuous insertion of arrays: `with client.stream_insert_numpy_context(path) as c: c.insert(array)`."""
-        known = self._layout(path) if layout is None else Layout.parse(layout)
+        known = self.stream_layout(path) if layout is None else Layout.parse(layout)
         return ArrayInsertion(known, self._sender(path), _micros(start), _micros(end))
 
     def stream_extract_numpy(
@@ -160,7 +173,7 @@ class StreamClient:
         if maxrows < 1:
             raise InvalidInput(f"maxrows must be positive, not {maxrows}")
         base, level = split_level(path)
-        known = self._layout(base) if layout is None else Layout.parse(layout)
+        known = self.stream_layout(base) if layout is None else Layout.parse(layout)
         decoder = BinaryDecoder(known, known.levels if level else known.rows)
         for piece in self._server.stream("/stream/extract", {"path": path, **_range(start, end), "binary": 1}):
             rows = decoder.feed(piece)
@@ -180,18 +193,8 @@ class StreamClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _layout(self, path: str) -> Layout:
-        found = self.stream_list(path)
-        if not found:
-            raise NotFound(f"there is no stream {path}")
-        return Layout.parse(found[0][1])
-
-    def _sender(self, path: str) -> Any:
-        def send(rows: Array, start: int, end: int) -> None:
-            wanted = {"path": path, "start": start, "end": end, "binary": 1}
-            self._server.put("/stream/insert", wanted, encode_binary(rows), _BINARY)
-
-        return send
+    def _sender(self, path: str) -> Callable[[Array, int, int], None]:
+        return partial(self.stream_insert_block, path)
 
 
 def _micros(time: Any) -> int | None:
