@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -210,11 +211,55 @@ def test_slow_requests_are_cut_off() -> None:
 
 
 @pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ", b"a" * 65_536),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"".join(b"X-%d: b\r\n" % n for n in range(9000))),
+        (b"GET /", b"a" * 65_536),
+        (b"POST /api/sql HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ", b"a" * 65_536),
+        (b"POST /api/sql HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1;x=", b"a" * 65_536),
+    ],
+)
+def test_what_is_no_body_is_bounded(begin: bytes, more: bytes) -> None:
+    """A head, a trailer or a chunk extension without end: cut off before it fills the memory, long before a deadline."""
+    limits = Limits(head_seconds=60, body_seconds=60, header_bytes=32_768)
+    with running(limits=limits) as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as wire:
+        wire.sendall(begin)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 20 * 2**20:
+                wire.sendall(more)
+                sent += len(more)
+        assert sent < 20 * 2**20
+        with server.client() as http:
+            assert http.get("/api/health").status_code == 200
+
+
+def test_requests_that_offer_another_protocol_are_answered(recorded: Running) -> None:
+    """Some clients offer HTTP/2 with their first request, also with one that has a body."""
+    body = b'{"sql": "SELECT 1 AS one"}'
+    head = b"POST /api/sql HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    head += b"HTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+        body
+    )
+    found = raw(recorded.port, head + body, wait=1.0)
+    assert found.startswith(b"HTTP/1.1 200 ")
+    assert b'"rows":[{"one":1}]' in found.replace(b" ", b"")
+
+
+def test_requests_one_behind_the_other(recorded: Running) -> None:
+    one = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    found = raw(recorded.port, one * 3 + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert found.count(b"HTTP/1.1 200 ") == 4
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"\x00" * 100,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET\r\n\r\n",
+        b"CONNECT example.org:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"G\xc3\x84T / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"POST /api/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         b"POST /api/sql HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",

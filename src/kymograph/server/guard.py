@@ -184,6 +184,8 @@ class Guard:
             if name in (b"host", b"origin", b"authorization") and name in headers:
                 raise Refusal(400, "invalid_request", f"the header {name.decode()} is there twice")
             headers[name] = value
+        if b"host" not in headers and scope.get("http_version") == "1.1":
+            raise Refusal(400, "invalid_request", "the header host is missing")
         host = headers.get(b"host", b"").decode("latin-1")
         self._check_host(host, scope)
         self._check_page(headers, host, scope)

@@ -12,12 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httptools
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kymograph.errors import InvalidInput, StorageError
 from kymograph.server.faults import fault_body
 from kymograph.server.limits import Limits
+
+# bytes of chunk sizes and line ends for each byte of a body; a chunk of one byte has five
+_FRAMING = 16
+# headers, and tokens of the header Connection, that offer to go on in another protocol
+_OFFERS = frozenset({b"upgrade", b"http2-settings"})
 
 
 class _Denied(logging.Filter):
@@ -74,11 +80,17 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def protocol(limits: Limits) -> type[H11Protocol]:
-    """uvicorn's HTTP/1.1 protocol with deadlines, a connection limit and errors in the one JSON shape."""
+def protocol(limits: Limits) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP/1.1 protocol with deadlines, bounds on what is no body, and errors in the one JSON shape."""
 
-    class BoundedProtocol(H11Protocol):
+    class BoundedProtocol(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
+        # of the present request: whether its head is still being read, and whether any of it has come
+        _in_head = True
+        _begun = False
+        # bytes received since its beginning, and how many of them are its body
+        _received = 0
+        _body = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -95,21 +107,80 @@ def protocol(limits: Limits) -> type[H11Protocol]:
             self._drop_deadline()
             super().connection_lost(exc)
 
-        def handle_events(self) -> None:
-            before = self.cycle
-            super().handle_events()
-            # a new cycle means that a whole request head has come
-            if self.cycle is not before:
-                self._drop_deadline()
+        def data_received(self, data: bytes) -> None:
+            self._unset_keepalive_if_required()
+            self._received += len(data)
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                    break
+                except httptools.HttpParserUpgrade as offer:
+                    if self._should_upgrade():
+                        self.handle_websocket_upgrade()
+                        return
+                    data = self._without_offer() + data[offer.args[0] :]
+                except httptools.HttpParserError:
+                    self.send_400_response("")
+                    return
+            # the parser bounds neither a head nor what follows the last chunk of a body; it keeps both in memory
+            allowed = limits.header_bytes if self._in_head else limits.header_bytes + _FRAMING * self._body
+            if self._begun and self._received - self._body > allowed + len(data):
+                self.send_400_response("")
 
-        def handle_websocket_upgrade(self, event: Any) -> None:
+        def _without_offer(self) -> bytes:
+            """The head of a request less its offer to go on in another protocol, for a parser that has not seen it.
+
+            Behind an offer the parser takes nothing for a body, while clients that offer HTTP/2 send one.
+            """
+            self.parser = httptools.HttpRequestParser(self)
+            lines = [b"%s %s HTTP/1.1" % (self.scope["method"].encode(), self.url)]
+            for name, value in self.headers:
+                if name == b"connection":
+                    tokens = [token.strip() for token in value.split(b",")]
+                    value = b", ".join(token for token in tokens if token.lower() not in _OFFERS)
+                if name not in _OFFERS:
+                    lines.append(b"%s: %s" % (name, value))
+            return b"\r\n".join([*lines, b"", b""])
+
+        def _offered(self) -> bool:
+            return bool(self.parser.should_upgrade()) and not self._should_upgrade()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._begun = self._in_head = True
+            self._received = self._body = 0
+
+        def on_headers_complete(self) -> None:
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("this is no proxy")
+            if self._offered():  # it comes again, without the offer
+                self.scope["method"] = self.parser.get_method().decode("ascii")
+                return
             self._drop_deadline()
-            super().handle_websocket_upgrade(event)
+            self._in_head = False
+            super().on_headers_complete()
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self._in_head:  # trailers behind a chunked body are nobody's
+                super().on_header(name, value)
+
+        def on_body(self, body: bytes) -> None:
+            self._body += len(body)
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            if not self._offered():
+                super().on_message_complete()
+                self._begun = False
+
+        def handle_websocket_upgrade(self) -> None:
+            self._drop_deadline()
+            super().handle_websocket_upgrade()
 
         def on_response_complete(self) -> None:
-            done = self.cycle
+            last = not self.pipeline
             super().on_response_complete()
-            if self.cycle is done and not self.transport.is_closing():
+            if last and not self.transport.is_closing():
                 self._expect_head()
 
         def send_400_response(self, msg: str) -> None:
@@ -125,7 +196,7 @@ def protocol(limits: Limits) -> type[H11Protocol]:
                 self._deadline = None
 
         def _too_slow(self) -> None:
-            if not self.conn.trailing_data[0]:  # idle: nothing was asked, so nothing is answered
+            if not (self._begun and self._in_head):  # idle: nothing was asked, so nothing is answered
                 self.transport.close()
                 return
             self._refuse(408, b"Request Timeout", "request_too_slow", "no complete request came in time")
@@ -186,7 +257,6 @@ def config_of(app: Any, limits: Limits, tls_cert: Path | None = None, tls_key: P
         server_header=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=limits.header_bytes,
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
     )
