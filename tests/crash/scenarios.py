@@ -19,6 +19,7 @@ from kymograph.local.engine import LocalEngine
 from kymograph.local.files import Files
 from kymograph.model.schema import table_schema
 from kymograph.options import StoreOptions
+from tests.crash import stream_script
 from tests.crash.script import SHORT, apply, random_script
 from tests.rows import batch_of
 
@@ -47,6 +48,17 @@ def short(report: Report, folder: str, k: int, sync: str) -> None:
         apply(engine, operation)
         report(f"done {number + 1}")
     engine.close()
+    report("end")
+
+
+def streams(report: Report, folder: str, k: int) -> None:
+    """The short life of streams, killed at its k-th step."""
+    with stream_script.small_sizes():
+        engine = LocalEngine(Path(folder), StoreOptions(sync="full"), files=KillAt(k))
+        for number, operation in enumerate(stream_script.SCRIPT):
+            stream_script.apply(engine, operation)
+            report(f"done {number + 1}")
+        engine.close()
     report("end")
 
 
