@@ -22,7 +22,7 @@ AT = str(data.START + 4007)
         ["instant", "--time", AT, "URL", "1 + 1"],
         ["instant", "--time", AT, "URL", 'hard{kind=~"nan|inf|tiny|large"}'],
         ["instant", "--time", AT, "URL", "sum("],
-        ["range", "--start", AT, "--end", str(data.START + 4607), "--step", "1m", "URL", "avg(temperature_celsius)"],
+        ["range", "--start", AT, "--end", str(data.START + 4607), "--step", "1m", "URL", "max(temperature_celsius)"],
         ["series", "--match", "up", "--start", str(data.START), "--end", str(data.END), "URL"],
         ["labels", "--start", str(data.START), "--end", str(data.END), "URL", "room"],
     ],
