@@ -13,13 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kymograph.engine.memory import MemoryEngine
 from kymograph.local.engine import LocalEngine
 from kymograph.local.samples import STORED, restored, series_offsets, stored
-from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA
+from kymograph.model.matcher import Matcher
+from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, SERIES_ID
 from kymograph.options import StoreOptions
-from tests.rows import batch_of, plain, rows_of
+from tests.rows import batch_of, ordered, plain, rows_of, scanned
 
-MANY = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+MANY = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 FEW = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 STALE = 0x7FF0_0000_0000_0002
@@ -122,3 +124,44 @@ def test_a_sample_takes_little(tmp_path: Path, name: str, values: np.ndarray, mo
         sizes.append(engine.statistics(SAMPLES).sealed_bytes - sum(sizes))
     engine.close()
     assert (sizes[1] - sizes[0]) / 16_000 < most, name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_samples_against_the_oracle(tmp_path: Path, seed: int) -> None:
+    """Late, overwritten, deleted, merged and reopened: rows that meet in row groups that begin anew each time."""
+    dice = np.random.default_rng(seed)
+    local, oracle = LocalEngine(tmp_path, StoreOptions(sync="off")), MemoryEngine()
+    for engine in (local, oracle):
+        engine.create_table(SAMPLES_SCHEMA)
+    odd = np.array([*map(bits_of, ODD), *ODD_BITS], np.uint64).view(np.float64)
+    for step in range(15):
+        many = int(dice.integers(1, 150))
+        series = dice.integers(0, 5, many)
+        # a float of its own kind for each series, now and then any
+        plain_values = np.stack([dice.integers(0, 99, many) / 10.0**place for place in range(5)], axis=1)
+        values = np.where(dice.random(many) < 0.1, dice.choice(odd, many), plain_values[np.arange(many), series])
+        data = {
+            "time": dice.integers(-300, 300, many) * 500_000_000,
+            "series_id": series,
+            "value": pa.array(values, mask=dice.random(many) < 0.05, from_pandas=False),
+        }
+        batch = batch_of(SAMPLES_SCHEMA, data)
+        wanted = [Matcher(SERIES_ID, "in", frozenset(dice.choice(6, 2).tolist()))]
+        start = int(dice.integers(-300, 300)) * 500_000_000
+        if step % 5 == 4:
+            gone = [engine.delete(SAMPLES, wanted, start, start + 10**10) for engine in (local, oracle)]
+            assert gone[0] == gone[1]
+        for engine in (local, oracle):
+            engine.append(SAMPLES, batch)
+        if dice.random() < 0.6:
+            local.seal()
+        if dice.random() < 0.3:
+            local.compact()
+        if dice.random() < 0.2:
+            local.close()
+            local = LocalEngine(tmp_path, StoreOptions(sync="off"))
+        assert scanned(local, SAMPLES) == scanned(oracle, SAMPLES)
+        assert scanned(local, SAMPLES, wanted, start) == scanned(oracle, SAMPLES, wanted, start)
+        assert ordered(rows_of(local.latest(SAMPLES))) == ordered(rows_of(oracle.latest(SAMPLES)))
+    assert not local.check().damages
+    local.close()
