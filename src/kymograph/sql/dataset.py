@@ -56,6 +56,9 @@ class Access:
 
     def __init__(self) -> None:
         self.failure: BaseException | None = None
+        # what was read: "raw", or tables of summaries; and whether rows that are gone were left out
+        self.tiers: dict[str, None] = {}
+        self.approximate = False
         self.cancelled: BaseException | None = None
 
     def check(self) -> None:

@@ -18,9 +18,20 @@ class Result:
 
     Text columns, labels among them, are plain `string`; every timestamp is `timestamp[us, tz=UTC]` (finer ones are
     floored, ones without a zone are UTC). A column name that occurs twice gets `_2`, `_3`, … from the second on.
+
+    Attributes:
+        tiers: what was read: "raw" for rows as they were written, otherwise tables of summaries.
+        approximate: whether the range begins or ends inside a summary whose rows are gone; that summary is left out.
     """
 
-    def __init__(self, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> None:
+    def __init__(
+        self,
+        schema: pa.Schema,
+        batches: Sequence[pa.RecordBatch],
+        tiers: Sequence[str] = ("raw",),
+        approximate: bool = False,
+    ) -> None:
+        self.tiers, self.approximate = list(tiers), approximate
         self._schema = _plain_schema(schema)
         self._batches = [_plain(batch, self._schema) for batch in batches]
 

@@ -29,6 +29,8 @@ from kymograph.sql.partial.blocks import rewrite
 from kymograph.sql.partial.measures import NeverFit, StandIn, Unfit
 from kymograph.sql.partial.shape import buckets_of
 from kymograph.sql.partial.source import StandInDataset
+from kymograph.sql.partial.tier import RAW, TierKeeper
+from kymograph.sql.partial.tiers import Routed, route
 from kymograph.sql.prune import Key, needs
 from kymograph.sql.result import Result
 from kymograph.sql.rewrite import Rewriter
@@ -47,7 +49,13 @@ _OPTIONS = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_s
 
 
 class SqlSession:
-    """SQL over one engine. Safe to use from many threads; queries share nothing but the engine."""
+    """SQL over one engine. Safe to use from many threads; queries share nothing but the engine.
+
+    Attributes:
+        tiers: who knows the rollups that can answer; None where there are none.
+    """
+
+    tiers: TierKeeper | None = None
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -75,7 +83,7 @@ class SqlSession:
             QueryError: it cannot be planned or run, or is no reading statement.
             LimitExceeded: rows, time or memory.
         """
-        run = _Run(self._engine, self._catalog, named(params), limits, tables or {}, self._unfit)
+        run = _Run(self._engine, self._catalog, named(params), limits, tables or {}, self._unfit, self.tiers)
         try:
             return worker.run(lambda: run.all(text), limits.timeout, run.abandon)
         except TimeoutError:
@@ -112,6 +120,7 @@ class _Run:
     limits: QueryLimits
     tables: Mapping[str, pa.Table]
     unfit: set[str]
+    tiers: TierKeeper | None = None
     access: Access = field(default_factory=Access)
     text: str = ""
 
@@ -129,7 +138,12 @@ class _Run:
             stand_in = [Token("word", "select", "SELECT"), Token("punct", "*", "*"), Token("word", "from", "FROM")]
             tokens = [*tokens[: block.begin], *stand_in, name_token(name), *block.tail, *tokens[block.end :]]
         answer = self._execute(tokens, filled)
-        return Result(answer.schema, answer.batches)
+        return Result(answer.schema, answer.batches, tuple(self.access.tiers) or (RAW,), self.access.approximate)
+
+    def _route(self, table: str, *asked: Any) -> Routed | None:
+        """What the rollups of a table have of a question."""
+        tiers = self.tiers.tiers_of(table) if self.tiers is not None else ()
+        return route(self.engine, tiers, *asked) if tiers else None
 
     def _fill(self, tokens: Sequence[Token], block: Block, filled: Mapping[str, pa.Table]) -> pa.Table:
         # WITH queries before it belong to the statement, so a block that is the main SELECT takes them along
@@ -177,7 +191,7 @@ class _Run:
             planner.add_functions(rewriter.functions.values())
             held = {name: SourceDataset(HeldSource(rows), self.access) for name, rows in extra.items()}
             summing = {
-                name: StandInDataset(self.catalog.table(one.table.name), one, self.access)
+                name: StandInDataset(self.catalog.table(one.table.name), one, self.access, self._route)
                 for name, one in stand_ins.items()
             }
             datasets = self.catalog.register(planner, tokens, self.access, held | summing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,8 @@ from kymograph.sql.buckets import Floor
 from kymograph.sql.dataset import Access, Fragment, Source, SourceDataset, filtered
 from kymograph.sql.partial.measures import StandIn, Unfit
 from kymograph.sql.partial.runs import by_series, summed
+from kymograph.sql.partial.tier import RAW
+from kymograph.sql.partial.tiers import Routed
 from kymograph.sql.prune import Need
 
 # What runs may take in memory, about; and how many there may be without each standing for a few rows.
@@ -22,6 +25,7 @@ _MOST_BYTES, _BYTES_PER_VALUE = 128 * 2**20, 8
 _FEW_RUNS, _ROWS_PER_RUN = 50_000, 3
 
 Part = Callable[[], Iterator[SeriesBatch]]
+Route = Callable[..., Routed | None]
 Make = Callable[[SeriesBatch], pa.RecordBatch]
 
 
@@ -42,8 +46,9 @@ class StandInSource:
 class StandInDataset(SourceDataset):
     """A stand-in during one query. Its rows are summed up when DataFusion asks for fragments."""
 
-    def __init__(self, source: Source, stand_in: StandIn, access: Access) -> None:
+    def __init__(self, source: Source, stand_in: StandIn, access: Access, tiers: Route | None = None) -> None:
         super().__init__(StandInSource(source, stand_in), access)
+        self._tiers = tiers
         self._stand_in = stand_in
         self._floor: Floor | None = None
 
@@ -77,18 +82,35 @@ class StandInDataset(SourceDataset):
         if others != ({TIME} if floor else set()):
             raise Unfit
         read = others.union(labels, (measure.column for measure in measures.values()))
-        scan = self._scan([name for name in stand_in.table.columns if name in read], residual is None)
+        names = [name for name in stand_in.table.columns if name in read]
         schema = pa.schema([self._schema.field(name) for name in columns])
+        selection = self._need.selection
+        routed = (
+            self._tiers(stand_in.table.name, selection, labels, measures, floor, schema)
+            if (self._tiers is not None and residual is None)
+            else None
+        )
 
         def make(batch: SeriesBatch) -> pa.RecordBatch:
             arrays = summed(batch, floor, measures)
             return pa.RecordBatch.from_arrays([arrays[name] for name in columns], schema=schema)
 
-        parts = scan.by_series if residual is None else None
-        if parts is None:
-            parts = [partial(_by_series, part, labels, residual) for part in scan.parts]
-        made = _Summing(self._access, make).run(parts)
+        self._access.tiers.update(dict.fromkeys((RAW,) if routed is None else routed.tiers))
+        if routed is None:
+            made = _Summing(self._access, make).run(_parts(self._scan(names, residual is None), labels, residual))
+        else:
+            self._access.approximate |= routed.approximate
+            summing = _Summing(self._access, make)
+            made = [routed.runs] if routed.runs.num_rows else []
+            for start, end in routed.rest:
+                scan = self._scan(names, True, replace(selection, start=start, end=end))
+                made += summing.run(_parts(scan, labels, None))
         return Scan(schema, [lambda: iter(made)] if made else [], sum(batch.num_rows for batch in made))
+
+
+def _parts(scan: Scan, labels: list[str], residual: Any) -> Sequence[Part]:
+    parts = scan.by_series if residual is None else None
+    return parts or [partial(_by_series, part, labels, residual) for part in scan.parts]
 
 
 def _by_series(part: Callable[[], Iterator[pa.RecordBatch]], labels: list[str], residual: Any) -> Iterator[SeriesBatch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from kymograph.engine.interface import Engine
@@ -10,8 +11,10 @@ from kymograph.model.schema import SAMPLES
 from kymograph.model.summary import Ints
 from kymograph.promql.index import LabelIndex
 from kymograph.promql.tiers import BEGINNING, Held, Level, Range, Tier
+from kymograph.sql.partial.tier import Tier as SqlTier
+from kymograph.store.jobs import now_micros
 from kymograph.store.rollups import definition, touched
-from kymograph.store.rollups.definition import Rollup
+from kymograph.store.rollups.definition import ROWS, Rollup
 from kymograph.store.rollups.downsampling import Downsampling
 from kymograph.store.rollups.levels import DOCUMENT, KEY, State
 from kymograph.store.rollups.lines import Line, boundaries, table_of
@@ -31,11 +34,17 @@ class WritersKeeper:
         with self._downsampling.settled():
             state = self._downsampling.state
             late = self._touched.ranges(KEY)
-        known, lost = self._rollups.known(), self._touched.lost(SAMPLES)
+        tiers = _tiers(self._engine, self._now())
+        return _held(self._downsampling.boundaries(ids), late, 0, tiers, self._touched.lost(SAMPLES), state.count)
+
+    def tiers_of(self, table: str) -> list[SqlTier]:
+        """See `sql.partial.tiers.TierKeeper`."""
+        return _sql_tiers(self._engine, self._now(), table, self._touched.lost(table))
+
+    def _now(self) -> _Now:
+        known = self._rollups.known()
         upto = {name: self._touched.upto(name) for name in known}
-        ranges = {name: self._touched.ranges(name) for name in known}
-        tiers = _tiers(self._engine, known, upto, ranges)
-        return _held(self._downsampling.boundaries(ids), late, 0, tiers, lost, state.count)
+        return _Now(known, upto, {name: self._touched.ranges(name) for name in known})
 
     def unchanged(self, held: Held) -> bool:
         return bool(held.token == self._downsampling.state.count)
@@ -53,15 +62,26 @@ class ReadersKeeper:
         engine = self._engine
         told = engine.get_document(*DOCUMENT)
         state = State.of(told)
-        known = {name: Rollup.from_document(one) for name, one in engine.documents(definition.DOCUMENT).items()}
-        watches, notes = engine.documents(touched.WATCH), engine.documents(touched.DOCUMENT)
-        known = {name: one for name, one in known.items() if name in watches}
-        ranges = {name: _ranges(notes, name) for name in known}
-        tiers = _tiers(engine, known, {name: watches[name]["upto"] for name in known}, ranges)
         bounds = boundaries(((line, self._ids(line)) for line in state.lines), ids)
         merging = state.version if state.pending is not None and "late" in state.pending else 0
-        lost = engine.get_document(touched.LOST, SAMPLES)
-        return _held(bounds, _ranges(notes, KEY), merging, tiers, BEGINNING if lost is None else lost, told)
+        late = _ranges(engine.documents(touched.DOCUMENT), KEY)
+        return _held(bounds, late, merging, _tiers(engine, self._now()), self._lost(SAMPLES), told)
+
+    def tiers_of(self, table: str) -> list[SqlTier]:
+        """See `sql.partial.tiers.TierKeeper`."""
+        return _sql_tiers(self._engine, self._now(), table, self._lost(table))
+
+    def _now(self) -> _Now:
+        engine = self._engine
+        watches, notes = engine.documents(touched.WATCH), engine.documents(touched.DOCUMENT)
+        told = {name: one for name, one in engine.documents(definition.DOCUMENT).items() if name in watches}
+        upto = {name: watches[name]["upto"] for name in told}
+        known = {name: Rollup.from_document(one) for name, one in told.items()}
+        return _Now(known, upto, {name: _ranges(notes, name) for name in known})
+
+    def _lost(self, table: str) -> int:
+        found = self._engine.get_document(touched.LOST, table)
+        return BEGINNING if found is None else int(found)
 
     def unchanged(self, held: Held) -> bool:
         return bool(held.token == self._engine.get_document(*DOCUMENT))
@@ -77,22 +97,53 @@ def _ranges(notes: Mapping[str, Any], key: str) -> list[Range]:
     return sorted((start, end) for start, end, _ in notes.get(key) or [])
 
 
-def _tiers(
-    engine: Engine, known: Mapping[str, Rollup], upto: Mapping[str, int], ranges: Mapping[str, list[Range]]
-) -> list[Tier]:
+@dataclass(frozen=True)
+class _Now:
+    """The rollups of one moment, up to when each is made, and what was touched of each."""
+
+    known: Mapping[str, Rollup]
+    upto: Mapping[str, int]
+    touched: Mapping[str, list[Range]]
+
+    def chain(self, name: str) -> list[str]:
+        """A rollup and those below it, down to the one that is made of rows."""
+        chain = [name]
+        while self.known[chain[-1]].source in self.known:
+            chain.append(self.known[chain[-1]].source)
+        return chain
+
+    def reach(self, name: str) -> tuple[int, tuple[Range, ...]]:
+        """Up to when a rollup is made, and what of it may not be believed: what it is made of has to be made first."""
+        chain = self.chain(name)
+        noted = [one for each in chain for one in self.touched[each]]
+        # late data further back is not looked at, so there only the rows themselves know
+        offsets = [self.known[each].start_offset for each in chain]
+        noted += [(BEGINNING, now_micros() - offset) for offset in offsets if offset is not None]
+        return min(self.upto[each] for each in chain), tuple(sorted(noted))
+
+
+def _tiers(engine: Engine, now: _Now) -> list[Tier]:
     """The rollups whose rows are the summaries of single scalar series."""
     found = []
-    for name, rollup in known.items():
-        if not rollup.by_series or rollup.query or name not in engine.tables():
-            continue
-        # what a rollup is made of has to be made first
-        chain = [name]
-        while known[chain[-1]].source in known:
-            chain.append(known[chain[-1]].source)
-        noted = tuple(sorted(one for each in chain for one in ranges[each]))
-        oldest = engine.statistics(name).oldest
-        found.append(Tier(name, rollup.every, oldest, min(upto[each] for each in chain), noted))
+    for name, rollup in now.known.items():
+        if rollup.by_series and not rollup.query and name in engine.tables():
+            upto, noted = now.reach(name)
+            found.append(Tier(name, rollup.every, engine.statistics(name).oldest, upto, noted))
     return found
+
+
+def _sql_tiers(engine: Engine, now: _Now, table: str, lost: int) -> list[SqlTier]:
+    """The rollups of a table, coarsest first. Samples have none: SQL counts their staleness markers as rows."""
+    found = []
+    for name, rollup in now.known.items():
+        if rollup.query or rollup.of_samples or now.known[now.chain(name)[-1]].source != table:
+            continue
+        oldest = engine.statistics(name).oldest if name in engine.tables() else None
+        if oldest is not None:
+            upto, noted = now.reach(name)
+            fields = {field: f"{field}_" for field in rollup.fields}
+            found.append(SqlTier(name, frozenset(rollup.labels), fields, ROWS, rollup.every, oldest, upto, noted, lost))
+    return sorted(found, key=lambda tier: -tier.width)
 
 
 def _held(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from kymograph.promql.source import Source
+    from kymograph.sql.session import SqlSession
 
 JOB = "rollups"
 _PAUSE = 30 * 10**6
@@ -226,6 +227,12 @@ class RollupVerbs(QueryVerbs):
         if source.tiers is None:
             source.tiers = Tiers(self.engine, self._keeper())
         return source
+
+    def _sql_session(self) -> SqlSession:
+        session = super()._sql_session()
+        if session.tiers is None:
+            session.tiers = self._keeper()
+        return session
 
     def _keeper(self) -> WritersKeeper | ReadersKeeper:
         if not isinstance(self.engine, Watched):

@@ -1,0 +1,44 @@
+"""What SQL has to know of a rollup. Imports nothing of the planner, so that stores can tell it at little cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+RAW = "raw"
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A rollup of a table, of buckets [time, time + width).
+
+    Attributes:
+        table: where its rows are.
+        labels: what they are told apart by.
+        fields: by field of the source, what the names of its statistics begin with.
+        rows: the column that counts rows of the source.
+        width: µs.
+        oldest: of its rows, µs.
+        upto: buckets that end later are not made yet, µs.
+        touched: ranges of buckets that may not be believed at present.
+        lost: rows of the source older than this may be gone, µs.
+    """
+
+    table: str
+    labels: frozenset[str]
+    fields: Mapping[str, str]
+    rows: str
+    width: int
+    oldest: int
+    upto: int
+    touched: tuple[Range, ...]
+    lost: int
+
+
+class TierKeeper(Protocol):
+    """Who knows the rollups of a table."""
+
+    def tiers_of(self, table: str) -> Sequence[Tier]:
+        """Coarsest first."""
