@@ -49,6 +49,9 @@ class GraphiteCollector:
             samples.append(Sample(name, value, dict(labels), now if time is None else time))
         return Batch(self.name, now, samples=samples, problem=complaint(broken, example, dropped))
 
+    def finish(self, now: int) -> Batch:
+        return self.collect(now)
+
     def close(self) -> None:
         if self.listener is not None:
             self.listener.close()

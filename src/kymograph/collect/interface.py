@@ -43,6 +43,15 @@ class Collector(Protocol):
         ...
 
 
+@runtime_checkable
+class Finishing(Protocol):
+    """A collector that holds back what it received: the end of recording asks for the rest of it."""
+
+    def finish(self, now: int) -> Batch:
+        """What is left, as `collect` would give it some day; called at most once, before `close`."""
+        ...
+
+
 # A factory lets the supervisor start afresh after a failure or a hang.
 Factory = Callable[[], Collector]
 

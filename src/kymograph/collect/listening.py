@@ -13,7 +13,7 @@ from kymograph.errors import InvalidInput
 
 MAX_LINE = 8 * 2**10
 MAX_CONNECTIONS = 256
-MAX_BYTES = 32 * 2**20
+MAX_BYTES = 8 * 2**20
 _READ = 64 * 2**10
 
 

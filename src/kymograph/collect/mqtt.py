@@ -21,7 +21,7 @@ from kymograph.store.metrics import Sample
 
 CONNECT_SECONDS = 8.0
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
-_MAX_BYTES = 32 * 2**20
+_MAX_BYTES = 8 * 2**20
 _KEEPALIVE = 30
 
 
@@ -84,6 +84,9 @@ class MqttCollector:
             raise ConnectionError(self._failure)
         told = complaint(broken, example, dropped).replace("lines", "messages")
         return Batch(self.name, now, samples=samples, problem=told)
+
+    def finish(self, now: int) -> Batch:
+        return self.collect(now)
 
     def close(self) -> None:
         if self._client is not None:

@@ -94,9 +94,15 @@ class StatsdCollector:
         told = self._problem
         if now // self._flush != self._flushed:
             self._flushed = now // self._flush
-            samples += self._flushed_samples(now)
+            samples += self._flushed_samples(now, now // self._flush * self._flush)
             self._problem = ""
         return Batch(self.name, now, samples=samples, describe=_about(samples), problem=told)
+
+    def finish(self, now: int) -> Batch:
+        # the moment itself, since the last multiple of the flush interval has its sample
+        batch = self.collect(now)
+        rest = [] if batch.time // self._flush != self._flushed else self._flushed_samples(now, now)
+        return Batch(self.name, now, samples=[*batch.samples, *rest], describe=_about([*batch.samples, *rest]))
 
     def close(self) -> None:
         if self.listener is not None:
@@ -140,9 +146,8 @@ class StatsdCollector:
             if place < MAX_KEPT:
                 state.values[place] = value
 
-    def _flushed_samples(self, now: int) -> list[Sample]:
+    def _flushed_samples(self, now: int, time: int) -> list[Sample]:
         samples: list[Sample] = []
-        time = now // self._flush * self._flush
         for (name, labels), state in list(self._series.items()):
             gone = now - state.heard > IDLE
             if gone:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from kymograph.collect.batch import Batch
-from kymograph.collect.interface import Collector, Factory, checked_interval
+from kymograph.collect.interface import Collector, Factory, Finishing, checked_interval
 from kymograph.collect.schedule import Clock, Schedule, backoff
 from kymograph.errors import MissingDependency
 
@@ -141,10 +141,22 @@ class Worker:
                 mono = self._clock.mono()
                 due = schedule.following(self._clock.wall(), mono, pause)
                 if self._stop.wait(max(0, due - mono) / 1e6):
+                    self._finish(turn, collector)
                     return
                 collector, pause = self._take_turn(turn, collector, schedule)
         finally:
             _close(collector)
+
+    def _finish(self, turn: int, collector: Collector | None) -> None:
+        """Deliver what the collector holds back; one that never had a turn holds nothing."""
+        if turn != self._turn or self._last_success is None or not isinstance(collector, Finishing):
+            return
+        try:
+            batch = collector.finish(self._clock.wall())
+        except Exception:
+            log.warning("collector %s could not give out what it had left", self.name, exc_info=True)
+        else:
+            self._deliver(batch)
 
     def _take_turn(self, turn: int, collector: Collector | None, schedule: Schedule) -> tuple[Collector | None, int]:
         """One turn; the collector for the next one (None: make it anew) and µs to pause before it."""

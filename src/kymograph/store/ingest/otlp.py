@@ -20,6 +20,9 @@ MOST_TOTALS = 200_000
 # series whose id is remembered
 _MOST_IDS = 1_000_000
 
+# series, time in µs, value, and the number of the data point it is of
+_Placed = tuple[Series, int, float, int]
+
 
 class OtlpWriter:
     """Writes decoded requests into one store. Safe in many threads: requests with deltas go one after the other."""
@@ -52,24 +55,22 @@ class OtlpWriter:
         store.describe_many(request.about)
         return stored
 
-    def _samples(
-        self, request: Request, now: int, fresh: dict[Series, tuple[int, float]]
-    ) -> list[tuple[Series, int, float]]:
-        """Series, time and value of everything; totals that grew are in `fresh`."""
-        samples = []
-        for point in request.points:
+    def _samples(self, request: Request, now: int, fresh: dict[Series, tuple[int, float]]) -> list[_Placed]:
+        """All samples; totals that grew are in `fresh`."""
+        samples: list[_Placed] = []
+        for number, point in enumerate(request.points):
             time = point.time or now
             if not 0 < time <= MAX_TIME:
                 request.reject(1, f"a time of {time} µs is out of range")
             elif not point.delta:
-                samples += [(series, time, value) for series, value in point.samples]
+                samples += [(series, time, value, number) for series, value in point.samples]
             elif self._is_late(point, time, fresh):
                 request.reject(1, f"a delta of {point.samples[0][0][0]} is not newer than the one before it")
             else:
                 for series, value in point.samples:
                     total = (fresh.get(series) or self._totals.get(series) or (0, 0.0))[1] + value
                     fresh[series] = (time, total)
-                    samples.append((series, time, total))
+                    samples.append((series, time, total, number))
         return samples
 
     def _is_late(self, point: Point, time: int, fresh: dict[Series, tuple[int, float]]) -> bool:
@@ -78,19 +79,19 @@ class OtlpWriter:
             (fresh.get(series) or self._totals.get(series) or (0, 0.0))[0] >= time for series, _ in point.samples
         )
 
-    def _append(self, store: Store, request: Request, samples: list[tuple[Series, int, float]]) -> int:
+    def _append(self, store: Store, request: Request, samples: list[_Placed]) -> int:
         if len(self._ids) > _MOST_IDS:
             self._ids = {}
-        ids, problem = self._resolve(store, {series for series, _, _ in samples})
+        ids, problem = self._resolve(store, {series for series, *_ in samples})
         if problem:
             refused = [sample for sample in samples if sample[0] not in ids]
-            request.reject(len(refused), problem)
+            request.reject(len({number for *_, number in refused}), problem)
             samples = [sample for sample in samples if sample[0] in ids]
         if not samples:
             return 0
-        numbers = np.array([ids[series] for series, _, _ in samples], np.int64)
-        times = np.array([time for _, time, _ in samples], np.int64)
-        values = np.array([value for _, _, value in samples], np.float64)
+        numbers = np.array([ids[series] for series, *_ in samples], np.int64)
+        times = np.array([time for _, time, *_ in samples], np.int64)
+        values = np.array([value for _, _, value, _ in samples], np.float64)
         try:
             return store.append_samples(numbers, times, values)
         except InvalidInput:  # a series was deleted since its id was learnt: the next request registers it anew
