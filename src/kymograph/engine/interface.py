@@ -50,12 +50,14 @@ class Scan:
         rows: upper bound of the rows selected (exact when nothing had to be opened to know).
         by_series: where an engine keeps rows so, the same parts in that form, to be called in place of `parts`. The
             labels are those that were asked for; a series is one of all labels.
+        span: oldest and newest time of a scan that nothing narrows, where an engine knows them beforehand.
     """
 
     schema: pa.Schema
     parts: Sequence[Callable[[], Iterator[pa.RecordBatch]]]
     rows: int
     by_series: Sequence[Callable[[], Iterator[SeriesBatch]]] | None = None
+    span: tuple[int, int] | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All parts, one after the other."""

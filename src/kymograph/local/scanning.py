@@ -84,7 +84,15 @@ class Query:
             [partial(part.read, self.batch) for part in parts],
             rows,
             [partial(part.read, self.series_batch) for part in parts],
+            self._span(),
         )
+
+    def _span(self) -> tuple[int, int] | None:
+        held = [(b.row.min_time, b.row.max_time) for b in self.generation.blocks]
+        held += [(run.min_time, run.max_time) for run in self.generation.runs]
+        if self.matchers or self.start is not None or self.end is not None or not held:
+            return None
+        return min(low for low, _ in held), max(high for _, high in held)
 
     def _may_hold(self, opened: OpenBlock, group: int) -> bool:
         ranges = opened.bounds[group]

@@ -238,3 +238,15 @@ def is_call(tokens: Sequence[Token], i: int, names: frozenset[str]) -> bool:
         and tokens[i + 1].is_punct("(")
         and not (i and tokens[i - 1].is_punct("."))
     )
+
+
+def is_with_query(tokens: Sequence[Token], name: str) -> bool:
+    """Whether a WITH query of the statement may have this name."""
+    for i in range(len(tokens) - 2):
+        if tokens[i].kind in ("word", "name") and tokens[i].value == name:
+            after = tokens[i + 1]
+            if after.is_punct("(") or (
+                after.is_word("as") and (tokens[i + 2].is_punct("(") or tokens[i + 2].is_word("materialized", "not"))
+            ):
+                return True
+    return False

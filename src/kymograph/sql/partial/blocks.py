@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from kymograph.model.schema import TableSchema
 from kymograph.model.time import TIME
 from kymograph.sql.partial.measures import AGGREGATES, PREFIX, StandIn, Unfit
-from kymograph.sql.tokens import Token, closing, is_call, name_token, split_commas
+from kymograph.sql.tokens import Token, closing, is_call, is_with_query, name_token, split_commas
 
 _CLAUSES = ("from", "where", "group", "having", "order", "limit", "offset")
 _SETS = ("union", "except", "intersect")
@@ -79,7 +79,7 @@ class _Block:
         if not 0 < len(parts) < 3 or any(part.kind not in ("word", "name") for part in parts):
             raise Unfit
         name = parts[0].value
-        if name not in tables or _is_with_query(self._tokens, name):
+        if name not in tables or is_with_query(self._tokens, name):
             raise Unfit
         return tables[name]
 
@@ -208,15 +208,3 @@ def _is_value(tokens: Sequence[Token], begin: int) -> bool:
     if begin == 0 or not tokens[begin - 1].is_punct("("):
         return False
     return tokens[begin - 1].clause != "from" and not (begin > 1 and tokens[begin - 2].is_word("as", "materialized"))
-
-
-def _is_with_query(tokens: Sequence[Token], name: str) -> bool:
-    """Whether a WITH query of the statement may have this name."""
-    for i in range(len(tokens) - 2):
-        if tokens[i].kind in ("word", "name") and tokens[i].value == name:
-            after = tokens[i + 1]
-            if after.is_punct("(") or (
-                after.is_word("as") and (tokens[i + 2].is_punct("(") or tokens[i + 2].is_word("materialized", "not"))
-            ):
-                return True
-    return False
