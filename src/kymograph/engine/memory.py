@@ -243,6 +243,7 @@ class MemoryEngine:
             if not dry_run:
                 for name, rows in kept.items():
                     self._tables[name].rows = rows
+            victims += self.streams.prune(now, self._options.age, dry_run=dry_run)
             return PruneReport(tuple(victims), dry_run)
 
     def _prune_age(self, name: str, rows: dict[Key, Row], now: int) -> list[Victim]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kymograph.engine.interface import Victim
 from kymograph.engine.streams import READ_ROWS, Array, StreamStatistics, check_insert, overlapping
 from kymograph.errors import AlreadyExists, NotFound, SchemaError
 from kymograph.model.interval import Intervals
@@ -21,9 +22,11 @@ from kymograph.model.stream import (
     MIN,
     TIMESTAMP,
     StreamSchema,
+    cut_at,
     levels_dtype,
     rows_dtype,
 )
+from kymograph.model.time import DAY, MIN_TIME
 
 
 @dataclass
@@ -184,6 +187,22 @@ class MemoryStreams:
         with self._changed:
             self._changed.wait_for(lambda: self.version(path) != seen, timeout)
             return self.version(path)
+
+    def prune(self, now: int, age: int | None, *, dry_run: bool) -> list[Victim]:
+        """Apply every stream's bounds as of `now` to the microsecond; `age` bounds those that have none of their own."""
+        victims = []
+        with self._changed:
+            for path, stream in self._streams.items():
+                before = cut_at(stream.coverage, stream.schema.retention, age, now)
+                if before is None:
+                    continue
+                gone = _between(stream.rows, None, before)
+                if len(gone):
+                    first = int(gone[TIMESTAMP][0])
+                    victims.append(Victim(path, first // DAY * DAY, first, before, len(gone), gone.nbytes, "age"))
+                if not dry_run:
+                    self.remove(path, MIN_TIME, before)
+        return victims
 
     def wake(self) -> None:
         """Let those who wait find out that the engine is closed."""
