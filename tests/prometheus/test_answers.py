@@ -145,3 +145,25 @@ def test_forms(prometheus: httpx.Client, ours: httpx.Client) -> None:
         if path != "labels":
             found = [sorted(one["result"] if path == "query" else one, key=str) for one in found]
         assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("path", ["buildinfo", "runtimeinfo", "config", "tsdb"])
+def test_status_has_what_prometheus_has(path: str, prometheus: httpx.Client, ours: httpx.Client) -> None:
+    theirs, mine = (asked(client, f"status/{path}", {})[1]["data"] for client in (prometheus, ours))
+    assert _shape(theirs) <= _shape(mine)
+
+
+def test_stats_have_what_prometheus_has(prometheus: httpx.Client, ours: httpx.Client) -> None:
+    given = {"query": "up[5m]", "time": data.START + 907, "stats": "yes"}
+    theirs, mine = (asked(client, "query", given)[1]["data"]["stats"] for client in (prometheus, ours))
+    assert _shape(theirs) == _shape(mine)
+    assert theirs["samples"]["totalQueryableSamples"] == mine["samples"]["totalQueryableSamples"]
+
+
+def _shape(value: Any, place: str = "") -> set[str]:
+    """Where in an answer there is what, by type."""
+    if isinstance(value, dict):
+        return {found for key, one in value.items() for found in _shape(one, f"{place}.{key}")}
+    if isinstance(value, list):
+        return {found for one in value[:1] for found in _shape(one, f"{place}[]")}
+    return {f"{place}: {'number' if isinstance(value, (int, float)) else type(value).__name__}"}

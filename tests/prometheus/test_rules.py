@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import kymograph
-from kymograph.errors import InvalidInput
+from kymograph.errors import InvalidInput, ReadOnly
 from kymograph.store.rules.alerts import Notice
 from kymograph.store.rules.files import parse_rules
 from kymograph.store.store import Store
@@ -328,3 +328,9 @@ def test_numbers_stay_texts() -> None:
     (group,) = parse_rules("groups: [{name: a, rules: [{record: x, expr: 1, labels: {a: 010, b: yes}}]}]", "file")
     assert {name: text.text for name, text in group.rules[0].labels.items()} == {"a": "010", "b": "yes"}
     assert math.isclose(float(group.rules[0].query), 1.0)
+
+
+def test_a_store_for_reading_takes_no_rules(tmp_path: Path) -> None:
+    kymograph.connect(tmp_path / "store").close()
+    with kymograph.connect(tmp_path / "store", read_only=True) as store, pytest.raises(ReadOnly):
+        store.load_rules([written(tmp_path, RULE)])

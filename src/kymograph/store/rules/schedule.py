@@ -57,7 +57,10 @@ class RuleSchedule:
         while True:
             place = min(due, key=lambda one: due[one])
             pause = due[place] - _now()
-            # at most a minute, so that a clock that is set back cannot put an evaluation off for long
+            interval = self.groups[place].group.interval
+            if pause > interval:  # the clock was set back
+                due[place] = _following(_now(), interval)
+                continue
             if pause > 0:
                 if self._stop.wait(min(pause / 1e6, 60.0)):
                     return
@@ -65,7 +68,6 @@ class RuleSchedule:
             if self._stop.is_set():
                 return
             state, moment = self.groups[place], due[place]
-            interval = state.group.interval
             late = (_now() - moment) // interval
             if late:  # the newest time that is due
                 self.missed += late

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from kymograph.errors import ReadOnly
 from kymograph.options import parse_duration
 from kymograph.store.base import StoreBase
 
@@ -40,11 +41,14 @@ class RuleVerbs(StoreBase):
 
         Raises:
             InvalidInput: a file that cannot be read or is wrong; names file, group and rule. The rules before stay.
+            ReadOnly: the store was opened for reading only.
         """
         from kymograph.store.rules.files import read_rules
         from kymograph.store.rules.schedule import RuleSchedule
 
         self._check()
+        if self.options.read_only:
+            raise ReadOnly(f"{self.path} is open for reading only", hint="rules store what they give")
         groups = read_rules(files, parse_duration(interval))
         made = RuleSchedule(cast("Store", self), groups, notify, url)
         with self._making:
