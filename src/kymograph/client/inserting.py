@@ -38,7 +38,8 @@ class _Insertion:
     def _take(self, rows: Array) -> None:
         if not len(rows):
             return
-        self._parts.append(rows)
+        # a copy: the caller may fill the same array again
+        self._parts.append(rows.copy())
         self._size += rows.nbytes
         while self._size >= BLOCK:
             held = np.concatenate(self._parts)
