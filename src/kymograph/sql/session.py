@@ -15,6 +15,7 @@ from datafusion import SQLOptions
 
 from kymograph.engine.interface import Engine
 from kymograph.errors import KymographError, LimitExceeded, QueryError
+from kymograph.model.schema import TableSchema
 from kymograph.model.time import TIME
 from kymograph.options import QueryLimits
 from kymograph.sql import filling, worker
@@ -23,7 +24,9 @@ from kymograph.sql.contexts import CPUS, planning, running
 from kymograph.sql.dataset import Access, SourceDataset
 from kymograph.sql.failure import translated
 from kymograph.sql.gapfill import Block, find_block
+from kymograph.sql.growth import check_growth
 from kymograph.sql.joins import check_joins
+from kymograph.sql.newest import with_newest
 from kymograph.sql.parameters import bind, named
 from kymograph.sql.partial.blocks import rewrite
 from kymograph.sql.partial.measures import NeverFit, StandIn, Unfit
@@ -131,6 +134,7 @@ class _Run:
         self.text = text
         tokens: Sequence[Token] = tokenize(text)
         _only_reading(tokens)
+        check_growth(tokens, self.params)
         filled = dict(self.tables)
         while (block := find_block(tokens, self.params)) is not None:
             name = f"__gapfill_{len(filled)}"
@@ -162,6 +166,7 @@ class _Run:
     def _execute(self, tokens: Sequence[Token], extra: Mapping[str, pa.Table]) -> _Answer:
         bound, values = bind(tokens, self.params)
         own = {name: schema for name, schema in self.engine.tables().items() if name not in extra}
+        bound, values = with_newest(bound, values, lambda name: self._span(own.get(name)))
         rewritten = rewrite(bound, own) if self.text not in self.unfit else None
         if rewritten is not None:
             try:
@@ -176,6 +181,11 @@ class _Run:
                     self.unfit.add(self.text)
                 self.access.failure = None
         return self._answer(bound, values, extra, {})
+
+    def _span(self, table: TableSchema | None) -> tuple[int, int] | None:
+        """Oldest and newest time of a table, where the engine knows."""
+        # rings add their own to the rows of a table by series
+        return None if table is None or table.by_series else self.engine.scan(table.name, columns=(TIME,)).span
 
     def _answer(
         self,
