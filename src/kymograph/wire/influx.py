@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from kymograph.errors import InvalidInput
 from kymograph.model.time import MAX_TIME
+from kymograph.wire.influx_faults import Faults
 from kymograph.wire.influx_line import Line, Type, Unterminated, read_line
 from kymograph.wire.influx_prefix import Prefixes
 from kymograph.wire.influx_values import count_of, integers, kinds_of, pieces, typed
@@ -31,8 +32,12 @@ PRECISIONS = {
     "m": (60 * 10**6, 1),
     "h": (3600 * 10**6, 1),
 }
-# sets of fields that are looked for in one body; the lines of any further one are read one by one
+# lines of one body; what is kept of each while it is read is many times an empty line
+MOST_LINES = 2_000_000
+# sets of fields that are looked for in one body, and lines that are looked at for it, beside 16 times every line; the
+# lines of any further set are read one by one
 _SHAPES = 256
+_LOOKS = 1_000_000
 _NEWLINE, _SPACE, _COMMA, _QUOTE, _HASH, _BACKSLASH, _RETURN, _TAB = b'\n ,"#\\\r\t'
 _TYPES = {kind: pa.type_for_alias(kind) for kind in ("float64", "int64", "uint64", "bool", "string")}
 
@@ -59,21 +64,12 @@ class Points:
     fields: dict[str, pa.Array]
 
 
-@dataclass(order=True)
-class Fault:
-    """A line that was not taken: its number from 1, what is wrong ("has no fields"), and the line itself, shortened."""
-
-    line: int
-    message: str
-    text: str = ""
-
-
 @dataclass
 class Parsed:
     """The points of a body and the faults of its broken lines."""
 
     points: list[Points] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
 
 
 def parse(body: bytes, prefixes: Prefixes, *, precision: str = "ns", now: int) -> Parsed:
@@ -86,8 +82,10 @@ def parse(body: bytes, prefixes: Prefixes, *, precision: str = "ns", now: int) -
         now: µs, for lines without a time.
 
     Raises:
-        InvalidInput: no such precision.
+        InvalidInput: no such precision, or more lines than `MOST_LINES`.
     """
+    if body.count(b"\n") > MOST_LINES:
+        raise InvalidInput(f"the body has more than {MOST_LINES:,} lines", hint="send fewer in one request")
     if precision not in PRECISIONS:
         raise InvalidInput(f"{precision[:40]!r} is no precision", hint="ns, us, ms, s, m or h")
     return _Body(body, prefixes, PRECISIONS[precision], now).read()
@@ -118,10 +116,9 @@ class _Body:
     def read(self) -> Parsed:
         if len(self._ends):
             plain, middle, last = self._plain()
-            self._careful.append(np.flatnonzero(~plain))
+            self._careful.append(np.flatnonzero(~plain & (self._ends > self._starts)))
             self._plain_lines(np.flatnonzero(plain), middle[plain], last[plain])
             self._careful_lines(np.unique(np.concatenate(self._careful)))
-        self._parsed.faults.sort()
         return self._parsed
 
     def _plain(self) -> tuple[Bools, Ints, Ints]:
@@ -207,7 +204,7 @@ class _Body:
                 several.add(row + 1, line, self._prefixes.code(line.prefix), time)
             except ValueError as problem:
                 shown = text[:200].decode("utf-8", "replace")
-                self._parsed.faults.append(Fault(row + 1, str(problem), shown))
+                self._parsed.faults.add(row + 1, str(problem), shown)
         self._parsed.points += several.points()
 
     def _micros(self, number: int) -> int:
@@ -318,9 +315,11 @@ def _shapes(fields: _Fields) -> Iterator[tuple[Ints, dict[str, pa.Array], Bools]
     Without columns, the rows are to be read one by one.
     """
     left = np.arange(len(fields))
+    looks = _LOOKS + 16 * len(fields)
     for _ in range(_SHAPES):
-        if not len(left):
-            return
+        looks -= len(left)
+        if not len(left) or looks < 0:
+            break
         keys = _keys(fields.text(int(left[0])))
         if keys is None:
             yield left[:1], {}, np.zeros(1, np.bool_)
@@ -330,7 +329,8 @@ def _shapes(fields: _Fields) -> Iterator[tuple[Ints, dict[str, pa.Array], Bools]
         picked, columns = fields.columns(left, keys)
         left = np.setdiff1d(left, picked, assume_unique=True) if len(picked) < len(left) else left[:0]
         yield from _by_type(picked, columns)
-    yield left, {}, np.zeros(len(left), np.bool_)
+    if len(left):
+        yield left, {}, np.zeros(len(left), np.bool_)
 
 
 def _keys(text: bytes) -> dict[str, bytes] | None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kymograph.errors import InvalidInput
-from kymograph.wire.influx import Parsed, parse
+from kymograph.wire.influx import MOST_LINES, Parsed, parse
+from kymograph.wire.influx_faults import MOST_NAMED
 from kymograph.wire.influx_line import read_line, read_prefix
 from kymograph.wire.influx_prefix import Prefixes
 
@@ -83,7 +84,7 @@ PLAIN = st.tuples(
 ).map(lambda parts: f"{parts[0]} {parts[1]}{parts[2]}")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(st.one_of(PLAIN, LINES), max_size=30).map("\n".join), st.booleans())
 def test_many_lines_are_what_each_is(text: str, ended: bool) -> None:
     body = (text + "\n" * ended).encode()
@@ -166,7 +167,7 @@ def test_broken_lines_are_named_and_the_others_taken() -> None:
     assert [(fault.line, fault.text) for fault in parsed.faults] == [
         (2, "m"), (3, "m v="), (5, ",a=b v=1"), (6, "m v=1 x"), (7, "m,a v=1"),
     ]  # fmt: skip
-    assert "no fields" in parsed.faults[0].message
+    assert "no fields" in next(iter(parsed.faults)).message
 
 
 def test_a_text_may_hold_line_feeds() -> None:
@@ -195,6 +196,23 @@ def test_more_shapes_than_are_looked_for() -> None:
     found, parsed = read(body)
     assert len(found) == 600
     assert not parsed.faults
+
+
+def test_faults_are_counted_beyond_those_that_are_named() -> None:
+    body = b"m v=1\n" + b"broken\n" * 5000 + b"m v=2\n"
+    found, parsed = read(body)
+    assert sorted(found) == [1, 5002]
+    assert len(parsed.faults) == 5000
+    assert [fault.line for fault in parsed.faults] == list(range(2, MOST_NAMED + 2))
+    parts = parsed.faults.divided([1001, 1002, 5002])
+    assert [len(part) for part in parts] == [1000, 1, 3999]
+    assert [fault.line for fault in parts[0]] == list(range(2, 1002))
+
+
+def test_too_many_lines_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="lines"):
+        read(b"\n" * (MOST_LINES + 1))
+    assert read(b"\n" * MOST_LINES)[0] == {}
 
 
 def test_float_bits() -> None:

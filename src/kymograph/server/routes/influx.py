@@ -17,7 +17,8 @@ from kymograph.server.gather import Gather
 from kymograph.server.incoming import unpacked
 from kymograph.server.routes.answers import json_answer
 from kymograph.server.state import ServerState
-from kymograph.wire.influx import PRECISIONS, Fault
+from kymograph.wire.influx import PRECISIONS
+from kymograph.wire.influx_faults import Faults
 
 WRITES = ("/write", "/api/v2/write", "/api/v1/influx/write")
 # clients ask by it what they may send; 1.8 is the first that has both ways of writing
@@ -44,8 +45,8 @@ class _Body(NamedTuple):
 def writer(state: ServerState) -> Handler:
     """What answers a POST to one of `WRITES`. Bodies that come while others are stored are stored together."""
 
-    def store(bodies: Sequence[_Body]) -> list[list[Fault] | Exception]:
-        answers: list[list[Fault] | Exception] = [[] for _ in bodies]
+    def store(bodies: Sequence[_Body]) -> list[Faults | Exception]:
+        answers: list[Faults | Exception] = [Faults() for _ in bodies]
         some: dict[int, bytes] = {}
         held = 0
         for place, body in enumerate(bodies):
@@ -62,7 +63,7 @@ def writer(state: ServerState) -> Handler:
             _write(state, some, bodies[-1].precision, answers)
         return answers
 
-    gather: Gather[_Body, list[Fault]] = Gather(state.writes, store, lambda body: len(body.data), _GROUP)
+    gather: Gather[_Body, Faults] = Gather(state.writes, store, lambda body: len(body.data), _GROUP)
 
     async def write(headers: Mapping[bytes, bytes], query: bytes, body: bytes) -> Answered:
         coding = headers.get(b"content-encoding", b"").decode("latin-1")
@@ -75,7 +76,7 @@ def writer(state: ServerState) -> Handler:
     return write
 
 
-def _write(state: ServerState, some: dict[int, bytes], precision: str, answers: list[list[Fault] | Exception]) -> None:
+def _write(state: ServerState, some: dict[int, bytes], precision: str, answers: list[Faults | Exception]) -> None:
     """Store the bodies at some places, all of one precision, and put their answers there."""
     try:
         rows, told = state.slot.get().write_line_bodies(list(some.values()), precision=precision)
@@ -139,9 +140,9 @@ def _precision(query: bytes) -> str:
     return given
 
 
-def _partial(faults: list[Fault]) -> dict[str, Any]:
+def _partial(faults: Faults) -> dict[str, Any]:
     """The broken lines, in the words of InfluxDB 1 (`error`), 2 (`code`, `message`) and 3 (`data`) at once."""
-    named = faults[:_NAMED]
+    named = list(faults)[:_NAMED]
     texts = [f"line {fault.line} {fault.message}" for fault in named]
     if len(faults) > len(named):
         texts.append(f"and {len(faults) - len(named)} more")

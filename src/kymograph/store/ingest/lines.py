@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from kymograph.store.ingest.columns import Part, Rejected, label_columns, merged
 from kymograph.store.ingest.merging import completed, is_partial
 from kymograph.store.naming import Kind
 from kymograph.store.tables import RESERVED
-from kymograph.wire.influx import Fault, Points, parse
+from kymograph.wire.influx import Points, parse
+from kymograph.wire.influx_faults import Faults
 from kymograph.wire.influx_prefix import Prefixes
 
 if TYPE_CHECKING:
@@ -39,11 +40,11 @@ class LinesReport:
 
     Attributes:
         rows: rows and samples stored.
-        faults: the lines that were not taken, by number; at most as many as there are lines.
+        faults: the lines that were not taken, by number; see `Faults`.
     """
 
     rows: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
 
 
 def table_name(measurement: str) -> str:
@@ -75,15 +76,18 @@ class LineWriter:
         report.rows += work.store_samples(scalar)
         for table, parts in wide.items():
             report.rows += work.store_rows(table, parts)
-        report.faults += work.faults
-        report.faults.sort()
+        report.faults.extend(work.faults)
         return report
 
 
 def together(bodies: Sequence[bytes]) -> list[list[int]]:
-    """Which bodies, by their places, may be written as one: all that hold no text, which may go over a line's end."""
-    plain = [place for place, body in enumerate(bodies) if b'"' not in body]
-    return ([plain] if plain else []) + [[place] for place in range(len(bodies)) if b'"' in bodies[place]]
+    """Which bodies, by their places, may be written as one.
+
+    Not those with a text, which may go over a line's end, and not those with so many lines that they may be refused.
+    """
+    lone = [b'"' in body or body.count(b"\n") * 8 > len(body) + 1000 for body in bodies]
+    plain = [place for place, alone in enumerate(lone) if not alone]
+    return ([plain] if plain else []) + [[place] for place, alone in enumerate(lone) if alone]
 
 
 def joined(bodies: Sequence[bytes]) -> bytes:
@@ -91,17 +95,12 @@ def joined(bodies: Sequence[bytes]) -> bytes:
     return b"".join(body if body.endswith(b"\n") else body + b"\n" for body in bodies)
 
 
-def divided(report: LinesReport, bodies: Sequence[bytes]) -> list[list[Fault]]:
+def divided(report: LinesReport, bodies: Sequence[bytes]) -> list[Faults]:
     """The faults of joined bodies for each of them, numbered as in it."""
     if not report.faults:
-        return [[] for _ in bodies]
-    ends = np.cumsum([body.count(b"\n") + (not body.endswith(b"\n")) for body in bodies])
-    found: list[list[Fault]] = [[] for _ in bodies]
-    for fault in report.faults:
-        place = int(np.searchsorted(ends, fault.line))
-        before = int(ends[place - 1]) if place else 0
-        found[place].append(Fault(fault.line - before, fault.message, fault.text))
-    return found
+        return [Faults() for _ in bodies]
+    counts = [body.count(b"\n") + (not body.endswith(b"\n")) for body in bodies]
+    return report.faults.divided(np.cumsum(counts).tolist())
 
 
 class _Known:
@@ -141,7 +140,7 @@ class _Work:
         self._store = store
         self._known = known
         self._describe = describe
-        self.faults: list[Fault] = []
+        self.faults = Faults()
 
     def split(self, points: list[Points]) -> tuple[list[Points], dict[str, list[Part]]]:
         """Samples of metrics, and rows by table.
@@ -212,23 +211,27 @@ class _Work:
     def store_rows(self, table: str, parts: list[Part]) -> int:
         """Rows of one table in one step; what does not fit its columns becomes faults."""
         for _ in range(_ATTEMPTS):
-            before = len(self.faults)
+            faults = Faults()
             try:
-                return self._try_rows(table, parts)
+                stored = self._try_rows(table, [replace(part, fields=dict(part.fields)) for part in parts], faults)
             except AlreadyExists:  # made by somebody else meanwhile
-                del self.faults[before:]
+                continue
             except InvalidInput as problem:
-                del self.faults[before:]
                 for part in parts:
-                    self._reject(part.lines, f"cannot be stored: {problem}")
+                    self.faults.add_all(part.lines, f"cannot be stored: {problem}")
                 return 0
+            self.faults.extend(faults)
+            return stored
         raise AlreadyExists(f"table {table} is made and dropped again and again while it is written to")
 
-    def _try_rows(self, table: str, parts: list[Part]) -> int:
+    def _try_rows(self, table: str, parts: list[Part], faults: Faults) -> int:
+        def reject(refusal: Rejected) -> None:
+            faults.add_all(refusal.lines, refusal.message)
+
         schema = self._store.tables().get(table)
         labels = None if schema is None else schema.labels
-        columns = label_columns(self._known.prefixes, parts, table, labels, self._rejected)
-        types = written_types(table, parts, schema, tuple(columns), self._rejected)
+        columns = label_columns(self._known.prefixes, parts, table, labels, reject)
+        types = written_types(table, parts, schema, tuple(columns), reject)
         rows = merged(parts, columns, types)
         if not rows.num_rows:
             return 0
@@ -240,11 +243,8 @@ class _Work:
         with self._known.merging:  # two halves of one row must not miss each other
             return self._store.write(table, completed(self._store.engine, schema, rows))
 
-    def _rejected(self, refusal: Rejected) -> None:
-        self._reject(refusal.lines, refusal.message)
-
     def _reject(self, lines: Ints, message: str) -> None:
-        self.faults += [Fault(line, message) for line in lines.tolist()]
+        self.faults.add_all(lines, message)
 
 
 def _distinct(numbers: Ints) -> list[int]:

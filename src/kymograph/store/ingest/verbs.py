@@ -14,7 +14,7 @@ from kymograph.store.jobs import now_micros
 from kymograph.store.metric_verbs import MetricVerbs
 from kymograph.store.naming import Kind
 from kymograph.store.table_verbs import TableVerbs
-from kymograph.wire.influx import Fault
+from kymograph.wire.influx_faults import Faults
 from kymograph.wire.otlp import Request, read_request
 
 
@@ -43,20 +43,20 @@ class IngestVerbs(TableVerbs, MetricVerbs):
 
     def write_line_bodies(
         self, bodies: Sequence[bytes], *, precision: str = "ns"
-    ) -> tuple[int, list[list[Fault] | KymographError]]:
+    ) -> tuple[int, list[Faults | KymographError]]:
         """Store several bodies of lines with as few steps as possible.
 
         Returns:
             Rows stored in all, and for each body its faults, or the error for which it was not stored.
         """
         rows = 0
-        answers: list[list[Fault] | KymographError] = [[] for _ in bodies]
+        answers: list[Faults | KymographError] = [Faults() for _ in bodies]
         for places in together(bodies):
             some = [bodies[place] for place in places]
             try:
                 report = self.write_lines(some[0] if len(some) == 1 else joined(some), precision=precision)
             except KymographError as problem:
-                told: Sequence[list[Fault] | KymographError] = [problem] * len(some)
+                told: Sequence[Faults | KymographError] = [problem] * len(some)
             else:
                 rows += report.rows
                 told = divided(report, some)
