@@ -145,4 +145,4 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_downsampling() -> None:
-    run_state_machine_as_test(Machine, settings=settings(max_examples=40, stateful_step_count=12, deadline=None))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=8, stateful_step_count=10, deadline=None))

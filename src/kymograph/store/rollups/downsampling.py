@@ -96,6 +96,7 @@ class Downsampling:
         """See `Store.downsample`."""
         with self._working:
             self.recover()
+            self._merge_late()
             upto = (now_micros() - older) // interval * interval
             line = Line(chosen, interval, None)
             self._check(line)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 
 from kymograph.engine.interface import Engine
-from kymograph.errors import ReadOnly
+from kymograph.errors import InvalidInput, ReadOnly
 from kymograph.model.time import to_micros
 from kymograph.options import QueryLimits, Retention, StoreOptions, parse_duration
 from kymograph.promql.tiers import RAW, Tiers
@@ -51,7 +51,7 @@ class RollupVerbs(QueryVerbs):
         if not reading:
             # what a crash has left half done comes before the first write
             self._downsampling().recover()
-            self._jobs.add(Job(JOB, _PAUSE, self._refresh_all))
+            self._jobs.add(Job(JOB, _PAUSE, self.run_rollups))
 
     def create_rollup(
         self,
@@ -95,6 +95,8 @@ class RollupVerbs(QueryVerbs):
             InvalidInput, SchemaError: what cannot be summarised so. NotFound: the source.
             AlreadyExists: there is another table of that name.
         """
+        if keep is not None and not isinstance(keep, Retention):
+            raise InvalidInput(f"keep must be kymograph.Retention, not {keep!r}")
         rooms, offsets = self._rollups(), (start_offset, end_offset)
         if query is None:
             self._written(lambda: rooms.create(name, source, every, by, fields, keep, offsets))
@@ -239,6 +241,10 @@ class RollupVerbs(QueryVerbs):
             return ReadersKeeper(self.engine)
         return WritersKeeper(self.engine, self.engine.touched, self._rollups(), self._downsampling())
 
-    def _refresh_all(self) -> str:
+    def run_rollups(self) -> str:
+        """Do now what the background does every half minute: bring rollups up to date, apply downsampling policies.
+
+        Returns what was done, in one line.
+        """
         rooms, downsampling = self._rollups(), self._downsampling()
         return f"{self._written(rooms.run)}; {self._written(downsampling.run)}"

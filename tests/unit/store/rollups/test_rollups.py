@@ -1,0 +1,317 @@
+"""Rollups: what they hold, how they follow their source, what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kymograph
+from kymograph import Retention
+from kymograph.errors import AlreadyExists, InvalidInput, KymographError, NotFound, ReadOnly, SchemaError
+from kymograph.model.summary import STATISTICS
+from kymograph.model.time import DAY, HOUR, MINUTE, SECOND
+from kymograph.store.store import Store
+
+BASE = 1_790_000_000 * SECOND // HOUR * HOUR
+
+
+@pytest.fixture(params=["memory", "local"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    target = "memory:" if request.param == "memory" else tmp_path / "store"
+    with kymograph.connect(target, sync="off") as opened:
+        yield opened
+
+
+def ramp(store: Store, minutes: int = 10, host: str = "a", start: int = BASE) -> None:
+    """0, 1, 2, … every 10 s."""
+    number = store.series_ids([("m", {"host": host})])[0]
+    times = start + np.arange(minutes * 6) * 10 * SECOND
+    store.append_samples(np.full(len(times), number), times, np.arange(len(times), dtype=np.float64))
+
+
+def rows(store: Store, table: str) -> list[dict[str, Any]]:
+    return store.scan(table).to_pylist()
+
+
+def test_a_row_per_bucket_and_series(store: Store) -> None:
+    ramp(store)
+    told = store.create_rollup("m_1m")
+    assert told["rows"] == 10
+    assert told["by"] == ["series_id"]
+    assert told["waiting"] == 0
+    third = rows(store, "m_1m")[2]
+    start = BASE + 2 * MINUTE
+    values = [12.0, 13.0, 14.0, 15.0, 16.0, 17.0]
+    assert {name: third[name] for name in STATISTICS} == {
+        "count": 6,
+        "sum": sum(values),
+        "min": 12.0,
+        "max": 17.0,
+        "first": 12.0,
+        "last": 17.0,
+        "first_time": start,
+        "last_time": start + 50 * SECOND,
+        "m2": sum((value - 14.5) ** 2 for value in values),
+        "positive": sum(values),
+        "negative": 0.0,
+        "increase": 5.0,
+        "integral_positive": sum(values[:-1]) * 10,
+        "integral_negative": 0.0,
+    }
+
+
+def test_tiers_are_made_of_tiers(store: Store) -> None:
+    ramp(store, 60)
+    store.create_rollup("m_1m")
+    store.create_rollup("m_5m", "m_1m", "5m")
+    store.create_rollup("m_15m", "m_5m", "15m")
+    store.create_rollup("direct", "samples", "15m")
+    assert rows(store, "m_15m") == rows(store, "direct")
+
+
+def test_late_data_refreshes_what_it_touched(store: Store) -> None:
+    ramp(store)
+    store.create_rollup("m_1m")
+    store.create_rollup("m_5m", "m_1m", "5m")
+    before = rows(store, "m_1m")
+    store.gauge("m", -7.0, {"host": "a"}, time=BASE + 3 * MINUTE + 1)
+    assert {one["name"]: one["waiting"] for one in store.rollups()} == {"m_1m": 1, "m_5m": 0}
+    store.refresh_rollup("m_5m")
+    after = rows(store, "m_1m")
+    assert [place for place in range(10) if before[place] != after[place]] == [3]
+    assert after[3]["count"] == 7
+    assert [row["min"] for row in rows(store, "m_5m")] == [-7.0, 30.0]
+    assert not any(one["waiting"] for one in store.rollups())
+
+
+def test_deleted_rows_leave_their_buckets(store: Store) -> None:
+    ramp(store)
+    ramp(store, host="b")
+    store.create_rollup("m_1m")
+    store.delete("samples", {"series_id": 1}, BASE, BASE + 2 * MINUTE)
+    store.delete("samples", {"series_id": 2}, BASE + 30 * SECOND, BASE + MINUTE)
+    store.refresh_rollup("m_1m")
+    found = {(row["series_id"], (row["first_time"] - BASE) // MINUTE): row["count"] for row in rows(store, "m_1m")}
+    assert (1, 0) not in found
+    assert (1, 1) not in found
+    assert found[1, 2] == 6
+    assert found[2, 0] == 3
+
+
+def test_summaries_outlive_their_rows(store: Store) -> None:
+    ramp(store, 60)
+    store.create_rollup("m_1m")
+    store.create_rollup("top", query="SELECT time_bucket('1m', time) AS t, max(value) AS top FROM metric.m GROUP BY 1")
+    before, top = rows(store, "m_1m"), rows(store, "top")
+    age = kymograph.store.jobs.now_micros() - BASE - 30 * MINUTE
+    store.set_retention("samples", Retention(age=age))
+    assert store.prune(force=True).rows >= 180
+    store.gauge("m", 5.0, {"host": "a"}, time=BASE + 3 * MINUTE + 1)
+    store.refresh_rollup("m_1m", BASE, BASE + HOUR)
+    store.refresh_rollup("top")
+    assert rows(store, "m_1m") == before
+    assert len(rows(store, "top")) == len(top)
+    ask = {"start": BASE + 20 * MINUTE, "end": BASE + HOUR, "step": "10m"}
+    found = store.promql_range("avg_over_time(m[10m])", **ask)
+    assert found.tiers == ["m_1m", "raw"]
+    assert found.values.tolist() == [90.5, 150.5, 210.5, 270.5, 330.0]
+
+
+def test_by_labels_series_share_rows(store: Store) -> None:
+    for host in ("a", "b", None):
+        labels = {"disk": "x"} if host is None else {"host": host, "disk": "x"}
+        for step in range(12):
+            store.gauge("m", float(step), labels, time=BASE + step * 10 * SECOND)
+    store.create_rollup("by_disk", "samples", "1m", by=["disk"])
+    store.create_rollup("by_host", "samples", "1m", by=["host"])
+    first, second = rows(store, "by_disk")
+    assert (first["name"], first["disk"], first["count"]) == ("m", "x", 18)
+    # from its last sample in the bucket before, each series has risen by 1 + 5
+    assert (first["increase"], second["increase"]) == (15.0, 18.0)
+    assert second["integral_positive"] == 3 * 10 * (5 + 6 + 7 + 8 + 9 + 10)
+    assert {row["host"] for row in rows(store, "by_host")} == {"a", "b", None}
+
+
+def test_increases_of_shared_rows_add_up_in_tiers(store: Store) -> None:
+    for host in ("a", "b"):
+        for step in range(60):
+            store.counter("c", float(step % 25), {"host": host}, time=BASE + step * 10 * SECOND)
+    store.create_rollup("c_1m", "samples", "1m", by=[])
+    store.create_rollup("c_5m", "c_1m", "5m")
+    store.create_rollup("all_5m", "samples", "5m", by=[])
+    tier, direct = rows(store, "c_5m"), rows(store, "all_5m")
+    assert [row["increase"] for row in tier] == [row["increase"] for row in direct]
+    assert sum(row["increase"] for row in direct) == 2 * (24 + 24 + 9)
+    store.counter("c", 3.0, {"host": "a"}, time=BASE + 5 * MINUTE - 1)
+    store.refresh_rollup("c_5m")
+    store.refresh_rollup("all_5m")
+    assert [row["increase"] for row in rows(store, "c_5m")] == [row["increase"] for row in rows(store, "all_5m")]
+
+
+def test_fields_of_a_table(store: Store) -> None:
+    columns = {
+        "time": [BASE + number * 20 * SECOND for number in range(6)],
+        "host": ["a", "b", "a", "a", None, "a"],
+        "load": [1.5, 2.5, None, -4.0, 9.0, math.nan],
+        "up": [True, False, True, True, True, None],
+        "note": ["x"] * 6,
+    }
+    store.create_table("t", ["host", "note"], {"load": "float32", "up": "bool"})
+    store.write("t", columns)
+    store.create_rollup("t_1m", "t", "1m", by=["host"])
+    found = {(row["host"], (row["time"].minute)): row for row in rows(store, "t_1m")}
+    assert found["a", 0]["rows"] == 2
+    assert found["a", 0]["load_count"] == 1
+    assert found["a", 0]["up_sum"] == 2.0
+    assert found["a", 1]["rows"] == 2
+    assert found["a", 1]["load_min"] == -4.0
+    assert math.isnan(found["a", 1]["load_sum"])
+    assert found["a", 1]["up_count"] == 1
+    assert found[None, 1]["load_last"] == 9.0
+    store.create_rollup("t_2m", "t_1m", "2m", fields=["load"])
+    assert {row["host"]: row["rows"] for row in rows(store, "t_2m")} == {"a": 4, "b": 1, None: 1}
+    assert "up_sum" not in store.tables()["t_2m"].columns
+
+
+def test_sql_rollup(store: Store) -> None:
+    ramp(store)
+    ramp(store, host="b")
+    text = "WITH m AS (SELECT * FROM metric.m) SELECT host, time_bucket('5m', time) AS t, median(value) AS mid FROM m GROUP BY 1, 2"
+    store.create_rollup("mids", query=text)
+    assert [(row["host"], row["mid"]) for row in rows(store, "mids")] == [
+        ("a", 14.5),
+        ("b", 14.5),
+        ("a", 44.5),
+        ("b", 44.5),
+    ]
+    for step in range(40):
+        store.gauge("m", -1.0, {"host": "b"}, time=BASE + step * SECOND + 1)
+    store.delete("samples", {"series_id": 1}, BASE + 5 * MINUTE)
+    store.refresh_rollup("mids")
+    assert [(row["host"], row["mid"]) for row in rows(store, "mids")] == [("a", 14.5), ("b", -1.0), ("b", 44.5)]
+
+
+def test_buckets_of_months_and_weeks(store: Store) -> None:
+    for day in range(70):
+        store.gauge("m", float(day), time=BASE + day * DAY - 70 * DAY)
+    for width in ("1 month", "1 week"):
+        name = "per_" + width.split()[1]
+        text = f"SELECT time_bucket('{width}', time) AS t, count(*) AS n, sum(value) AS s FROM metric.m GROUP BY 1"
+        store.create_rollup(name, query=text)
+        assert (
+            store.sql(f"SELECT time, n, s FROM {name} ORDER BY time").rows()
+            == store.sql(text.replace(" AS t,", " AS time,") + " ORDER BY 1").rows()
+        )
+
+
+def test_drop_and_create_again(store: Store) -> None:
+    ramp(store)
+    store.create_rollup("m_1m")
+    assert store.create_rollup("m_1m")["rows"] == 10
+    store.create_rollup("m_5m", "m_1m", "5m")
+    with pytest.raises(InvalidInput, match="m_5m"):
+        store.drop_rollup("m_1m")
+    with pytest.raises(InvalidInput, match="rollup"):
+        store.drop_table("m_1m")
+    with pytest.raises(InvalidInput, match="m_1m"):
+        store.drop_table("samples")
+    store.drop_rollup("m_5m")
+    store.drop_rollup("m_1m")
+    assert list(store.tables()) == ["samples"]
+    store.create_rollup("m_1m", "samples", "2m")
+    assert len(rows(store, "m_1m")) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"name": "no name"}, SchemaError),
+        ({"name": "samples"}, AlreadyExists),
+        ({"name": "m_1m", "every": "2m"}, AlreadyExists),
+        ({"name": "x", "source": "nowhere"}, NotFound),
+        ({"name": "x", "every": "0s"}, InvalidInput),
+        ({"name": "x", "every": "10ms"}, InvalidInput),
+        ({"name": "x", "every": "often"}, InvalidInput),
+        ({"name": "x", "every": None}, InvalidInput),
+        ({"name": "x", "source": "m_1m", "every": "90s"}, InvalidInput),
+        ({"name": "x", "source": "m_1m", "every": "1m"}, InvalidInput),
+        ({"name": "x", "by": "host"}, InvalidInput),
+        ({"name": "x", "by": ["host", "host"]}, InvalidInput),
+        ({"name": "x", "fields": ["value"]}, SchemaError),
+        ({"name": "x", "start_offset": "1m"}, InvalidInput),
+        ({"name": "x", "keep": "1d"}, KymographError),
+        ({"name": "x", "query": "SELECT 1"}, InvalidInput),
+        (
+            {"name": "x", "query": "SELECT time_bucket('1m', time) AS t, count(*) AS n FROM nowhere GROUP BY 1"},
+            NotFound,
+        ),
+        ({"name": "x", "query": "DROP TABLE samples"}, InvalidInput),
+        (
+            {"name": "x", "query": "SELECT time_bucket($w, time) AS t, count(*) AS n FROM samples GROUP BY 1"},
+            InvalidInput,
+        ),
+    ],
+)
+def test_what_is_refused(store: Store, arguments: dict[str, Any], error: type[Exception]) -> None:
+    ramp(store)
+    store.create_rollup("m_1m")
+    with pytest.raises(error):
+        store.create_rollup(**arguments)
+    assert sorted(store.tables()) == ["m_1m", "samples"]
+    assert len(store.rollups()) == 1
+
+
+def test_a_reader_beside_the_writer(tmp_path: Path) -> None:
+    with kymograph.connect(tmp_path / "s") as store:
+        ramp(store, 120)
+        store.create_rollup("m_1m")
+        wanted = store.promql("avg_over_time(m[1h])", time=BASE + 2 * HOUR)
+        with kymograph.connect(tmp_path / "s", read_only=True) as reader:
+            assert reader.rollups() == store.rollups()
+            found = reader.promql("avg_over_time(m[1h])", time=BASE + 2 * HOUR)
+            assert (found.values.tolist(), found.tiers) == (wanted.values.tolist(), wanted.tiers)
+            assert found.tiers == ["m_1m", "raw"]
+            store.gauge("m", 1e6, {"host": "a"}, time=BASE + 90 * MINUTE + 1)
+            found = reader.promql("max_over_time(m[1h])", time=BASE + 2 * HOUR)
+            assert found.values.tolist() == [1e6]
+            with pytest.raises(ReadOnly):
+                reader.create_rollup("x")
+
+
+def test_sql_reads_rollups_of_tables(store: Store) -> None:
+    times = BASE + np.arange(7200) * SECOND
+    store.write("t", {"time": times, "host": ["a", "b"] * 3600, "v": np.arange(7200.0), "n": np.arange(7200)})
+    text = (
+        "SELECT host, time_bucket('10m', time) AS b, avg(v) AS v, max(n) AS n, sum(n) AS s, count(*) AS c FROM t"
+        " WHERE time >= $start AND time < $end GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    span = {
+        "start": np.datetime64(BASE + 125 * SECOND, "us").item(),
+        "end": np.datetime64(BASE + 2 * HOUR, "us").item(),
+    }
+    before = store.sql(text, span)
+    assert before.tiers == ["raw"]
+    store.create_rollup("t_1m", "t", "1m")
+    store.create_rollup("t_5m", "t_1m", "5m")
+    after = store.sql(text, span)
+    assert after.tiers == ["t_5m", "raw"]
+    assert after.rows() == before.rows()
+    assert not after.approximate
+    assert store.explain("SELECT max(v) FROM t")["tiers"] == ["t_5m", "raw"]
+    # what a summary cannot tell is asked of the rows
+    assert store.sql("SELECT max(v) FROM t WHERE n > 5").tiers == ["raw"]
+    assert store.sql("SELECT stddev(v) FROM t").tiers == ["raw"]
+    assert store.sql("SELECT host, time_bucket('90s', time) AS b, max(v) FROM t GROUP BY 1, 2").tiers == ["raw"]
+    store.write("t", {"time": [BASE + HOUR], "host": ["a"], "v": [1e9], "n": [1]})
+    assert store.sql("SELECT max(v) AS v FROM t").rows() == [{"v": 1e9}]
+    age = kymograph.store.jobs.now_micros() - BASE - HOUR
+    store.set_retention("t", Retention(age=age))
+    store.refresh_rollup("t_5m")
+    store.prune(force=True)
+    assert store.sql("SELECT count(*) AS n FROM t").rows() == [{"n": 7200}]
+    assert store.sql(text, span).approximate
