@@ -244,6 +244,9 @@ def test_from_rule_to_receiver(receiver: Receiver, tmp_path: Path) -> None:
         }
         found = client.get("/api/v1/query", params={"query": 'ALERTS{alertstate="firing"}'}).json()["data"]["result"]
         assert [one["metric"]["alertname"] for one in found] == ["Loaded"]
+        page = client.get("/metrics").text
+        assert 'kymograph_rules{health="ok"} 3' in page
+        assert f'kymograph_alerts_sent_total{{alertmanager="{receiver.url}/api/v2/alerts"}} 1' in page
         # it ends
         state.slot.get().gauge("load", 0.5, {"host": "a"})
         assert eventually(lambda: len(receiver.alerts()) > 1)

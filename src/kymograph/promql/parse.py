@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import cast
 
 from kymograph.promql import ast
@@ -16,6 +17,7 @@ from kymograph.promql.lexer import ParseError, Token
 
 _UNARY = 8  # looser than ^, tighter than *
 _DEPTH = 120
+_CHAIN = 1000
 # words that cannot be the name of a metric, and those that cannot be the name of a function
 _NO_NAMES = frozenset(("atan2", "bool", "on", "ignoring", "group_left", "group_right"))
 _NO_FUNCTIONS = frozenset(("and", "or", "unless", "by", "without", "offset"))
@@ -79,7 +81,9 @@ class _Parser(Cursor):
         if self._depth > _DEPTH:
             self.fail("expressions are nested too deeply")
         left = self._unary()
-        while True:
+        for links in count():
+            if links > _CHAIN:  # no stack holds a tree of this depth, so the rest need not be read
+                self.fail("expressions are nested too deeply")
             token = self.ahead
             operator = token.text.lower() if token.kind in ("name", "sign") else ""
             strength = PRECEDENCE.get(operator, 0)

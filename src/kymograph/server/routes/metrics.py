@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -30,7 +31,7 @@ def router(state: ServerState) -> APIRouter:
             info: Mapping[str, Any] | None = await state.info.get()
         except KymographError:
             info = None
-        families = [*_server(state), *_requests(state.meter), *_collectors(state), *_store(state, info)]
+        families = [*_server(state), *_requests(state.meter), *_collectors(state), *_rules(state), *_store(state, info)]
         return Response(render(families), media_type=TEXT)
 
     return routes
@@ -89,6 +90,24 @@ def _collectors(state: ServerState) -> Iterator[Family]:
         yield Family(name, "counter", help=about, samples=samples)
     backlog = state.supervisor.backlog()
     yield _one("kymograph_backlog_rows", "gauge", "Rows waiting for the store", backlog["rows"])
+
+
+def _rules(state: ServerState) -> Iterator[Family]:
+    try:
+        groups = state.slot.get().rule_groups()
+    except KymographError:
+        groups = []
+    health = Counter(rule.health for group in groups for rule in group.rules)
+    if groups:
+        name = "kymograph_rules"
+        counts = [Sample(name, {"health": word}, float(health[word])) for word in ("ok", "err", "unknown")]
+        yield Family(name, "gauge", help="Rules by how their last evaluation went", samples=counts)
+    told = [] if state.alerts is None else state.alerts.health()
+    kinds: dict[str, Kind] = {"waiting": "gauge", "sent_total": "counter", "dropped_total": "counter"}
+    for word, kind in kinds.items() if told else ():
+        name, key = f"kymograph_alerts_{word}", word.removesuffix("_total")
+        samples = [Sample(name, {"alertmanager": each["url"]}, float(each[key])) for each in told]
+        yield Family(name, kind, help=f"Alerts {key}, by Alertmanager", samples=samples)
 
 
 def _store(state: ServerState, info: Mapping[str, Any] | None) -> Iterator[Family]:

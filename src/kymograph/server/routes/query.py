@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Response
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from kymograph.server.encoding import chunks, rows
 from kymograph.server.routes.answers import json_answer, streamed
 from kymograph.server.state import ServerState
+from kymograph.sql.result import Stream
 
 Scalar = None | bool | int | float | str
 Format = Literal["json", "csv", "arrow"]
@@ -52,9 +54,17 @@ def _rows(state: ServerState, request: SqlRequest) -> dict[str, Any]:
     }
 
 
-def _pieces(state: ServerState, request: SqlRequest, format: str) -> Any:
-    result = state.slot.get().sql(request.sql, request.params, limits=state.limits.of_query(streamed=True))
-    return chunks(format, result.schema, result.batches())
+def _pieces(state: ServerState, request: SqlRequest, format: str) -> Iterator[bytes]:
+    stream = state.slot.get().sql_stream(request.sql, request.params, limits=state.limits.of_query(streamed=True))
+    return _encoded(stream, format)
+
+
+def _encoded(stream: Stream, format: str) -> Iterator[bytes]:
+    """The rows as the query yields them; the query ends with whoever reads this."""
+    try:
+        yield from chunks(format, stream.schema, stream)
+    finally:
+        stream.close()
 
 
 def _accepted(accept: str) -> str:
