@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from kymograph.errors import TimeError
 from kymograph.model.time import MAX_TIME
-from kymograph.wire.protobuf import BYTES, Malformed, behind, fields, span, tag_at, text, varint
+from kymograph.wire.protobuf import BYTES, Malformed, behind, fields, span, tag_at, text
 from kymograph.wire.remote_layout import PAD, Ints, varints, words
 from kymograph.wire.remote_metadata import About, metadata_v1
 from kymograph.wire.remote_series import Labels
-from kymograph.wire.remote_walk import Book, Dialect, Walk
+from kymograph.wire.remote_symbols import Spelled, Texts, Unusual, symbols_of
+from kymograph.wire.remote_walk import Book, Dialect, Walk, series_span
 
 V1, V2 = "prometheus.WriteRequest", "io.prometheus.write.v2.Request"
 _METADATA_V1 = 3 << 3 | BYTES
-_SYMBOLS_V2, _SERIES_V2 = 4 << 3 | BYTES, 5 << 3 | BYTES
+_SERIES_V2 = 5 << 3 | BYTES
 # symbol tables of version 2 that are remembered, and their bytes
-_TABLES, _TABLE_BYTES = 64, 32 * 2**20
+_TABLES, _TABLE_BYTES = 64, 64 * 2**20
+# tables of which it is remembered that they were met
+_MET = 10_000
 _MOST_MS = MAX_TIME // 1000
 
 
@@ -59,7 +63,9 @@ class Decoder:
     def __init__(self) -> None:
         self._book = Book()
         self._first = Dialect.v1(self._book)
+        self._texts = Texts()
         self._tables: OrderedDict[bytes, Dialect] = OrderedDict()
+        self._met: set[int] = set()
         self._lock = threading.Lock()
 
     @property
@@ -69,7 +75,8 @@ class Decoder:
     @property
     def nbytes(self) -> int:
         """Bytes of memory this takes, about; replace it by a new one when they are too many."""
-        return self._book.nbytes + self._first.nbytes + sum(table.nbytes for table in list(self._tables.values()))
+        known = self._book.nbytes + self._texts.nbytes + self._first.nbytes
+        return known + sum(table.nbytes for table in list(self._tables.values()))
 
     def read(self, message: bytes, version: str = V1) -> Written:
         """A whole message, or nothing of it.
@@ -107,6 +114,17 @@ class Decoder:
     def _read_v2(self, message: bytes) -> Written:
         end = len(message) - PAD
         table, at = self._known_table(message)
+        if table is None:
+            places, at = symbols_of(message, 0, end)
+            numbers = self._texts.numbers(message, places)
+            symbols = [text(message, first, last) for first, last in places]
+            _check_first(symbols)
+            table = Dialect.v2(self._book, symbols)
+            if not self._seen_before(message[:at]):
+                with suppress(Unusual, Malformed):
+                    return self._spelled(message, at, end, table, symbols, numbers)
+            else:
+                self._keep(message[:at], table)
         walk = Walk(table, message, end)
         try:
             whole = walk.run(at) == end
@@ -117,10 +135,40 @@ class Decoder:
             walk = self._anyhow_v2(message, end)
         return self._written(walk, message, walk.about)
 
+    def _spelled(self, message: bytes, at: int, end: int, table: Dialect, symbols: list[str], numbers: Ints) -> Written:
+        """A message of usual form with a new table: series are known by what their references spell."""
+        walk = Walk(table, message, end)
+        found = Spelled(message, walk.bytes, at, end, symbols, numbers)
+        slots = [self._texts.slots.get(key, -1) for key in found.keys]
+        part = found.found(slots)
+        for number, slot in enumerate(slots):
+            if slot < 0:
+                refs = table.parse(message, *series_span(message, int(part.starts[number]), end))
+                slots[number] = table.slot_of(message, refs)
+                self._texts.remember(found.keys[number], slots[number])
+        walk.take(found.found(slots))
+        return self._written(walk, message, found.told(slots, self.series))
+
+    def _seen_before(self, symbols: bytes) -> bool:
+        """Whether a table was met already: only those that come again are worth a layout."""
+        key = hash(symbols)
+        with self._lock:
+            if key in self._met:
+                return True
+            if len(self._met) >= _MET:
+                self._met.clear()
+            self._met.add(key)
+        return False
+
+    def _keep(self, symbols: bytes, table: Dialect) -> None:
+        with self._lock:
+            self._tables[symbols] = table
+            while len(self._tables) > _TABLES or sum(each.nbytes for each in self._tables.values()) > _TABLE_BYTES:
+                self._tables.popitem(last=False)
+
     def _anyhow_v2(self, message: bytes, end: int) -> Walk:
         """A message whose fields come in any order: all symbols first, then everything else."""
-        table, _ = self._table(message, 0, end, whole=True)
-        walk = Walk(table, message, end)
+        walk = Walk(self._whole_table(message, end), message, end)
         walk.interrupted = True
         at = 0
         while at < end:
@@ -132,39 +180,24 @@ class Decoder:
                 at = behind(message, at, end, tag)
         return walk
 
-    def _known_table(self, message: bytes) -> tuple[Dialect, int]:
-        """The dialect of the message's symbols, which begin it, and the place behind them."""
+    def _known_table(self, message: bytes) -> tuple[Dialect | None, int]:
+        """The dialect of the message's symbols, which begin it, where it is remembered, and the place behind them."""
         for symbols, table in list(self._tables.items()):
             if message.startswith(symbols) and message[len(symbols)] == _SERIES_V2:
+                with self._lock, suppress(KeyError):
+                    self._tables.move_to_end(symbols)
                 return table, len(symbols)
-        table, at = self._table(message, 0, len(message) - PAD, whole=False)
-        if at:
-            with self._lock:
-                self._tables[message[:at]] = table
-                while len(self._tables) > _TABLES or sum(map(len, self._tables)) > _TABLE_BYTES:
-                    self._tables.popitem(last=False)
-        return table, at
+        return None, 0
 
-    def _table(self, message: bytes, at: int, end: int, whole: bool) -> tuple[Dialect, int]:
+    def _whole_table(self, message: bytes, end: int) -> Dialect:
         symbols = []
-        behind_symbols = at
-        if whole:
-            for number, kind, first, last in fields(message, at, end):
-                if number == 4:
-                    if kind != BYTES:
-                        raise Malformed(f"a Request's field 4 has the wire type {kind}")
-                    symbols.append(text(message, first, last))
-        else:
-            while at < end and message[at] == _SYMBOLS_V2:
-                size, first = varint(message, at + 1, end)
-                at = first + size
-                if at > end:
-                    raise Malformed(f"the message is cut off: the symbol at byte {first} has {size} bytes")
-                symbols.append(text(message, first, at))
-            behind_symbols = at
-        if symbols and symbols[0]:
-            raise Malformed(f"the first symbol is {symbols[0][:80]!r} and not empty")
-        return Dialect.v2(self._book, symbols), behind_symbols
+        for number, kind, first, last in fields(message, 0, end):
+            if number == 4:
+                if kind != BYTES:
+                    raise Malformed(f"a Request's field 4 has the wire type {kind}")
+                symbols.append(text(message, first, last))
+        _check_first(symbols)
+        return Dialect.v2(self._book, symbols)
 
     def _written(self, walk: Walk, message: bytes, about: dict[str, About]) -> Written:
         found = walk.found()
@@ -182,3 +215,8 @@ class Decoder:
             raise TimeError(f"the time {times[number]} ms of {name[:80]} with {len(labels)} labels is out of range")
         slots = found.slots if (found.counts == 1).all() else np.repeat(found.slots, found.counts)
         return Written(slots, times * 1000, values, about, walk.histograms, walk.exemplars)
+
+
+def _check_first(symbols: list[str]) -> None:
+    if symbols and symbols[0]:
+        raise Malformed(f"the first symbol is {symbols[0][:80]!r} and not empty")

@@ -134,6 +134,7 @@ class Walk:
     """One message of a dialect.
 
     Attributes:
+        bytes: the message as uint8.
         interrupted: there is something beside series in the message, so that it makes no layout.
         odd: numbers of the samples whose time is given here, in ms.
         histograms, exemplars: how many were passed over.
@@ -143,7 +144,7 @@ class Walk:
     def __init__(self, dialect: Dialect, message: bytes, end: int) -> None:
         self._dialect = dialect
         self._message = message
-        self._bytes = np.frombuffer(message, np.uint8)
+        self.bytes = np.frombuffer(message, np.uint8)
         self._end = end
         self._begun = -1
         self._parts: list[Found] = []
@@ -155,6 +156,11 @@ class Walk:
         self.odd: list[tuple[int, int]] = []
         self.histograms = self.exemplars = 0
         self.about: dict[str, About] = {}
+
+    def take(self, part: Found) -> None:
+        """Series that were found in another way. Their message makes no layout."""
+        self._add(part)
+        self.interrupted = True
 
     def _fresh(self) -> None:
         self._starts: list[int] = []
@@ -171,7 +177,7 @@ class Walk:
             taken = 0
             if hint is not None:
                 layout, place = hint
-                taken = layout.reach(self._bytes, at, end, place)
+                taken = layout.reach(self.bytes, at, end, place)
                 if taken:
                     self._flush()
                     self._add(layout.piece(place, place + taken, at))
@@ -191,13 +197,7 @@ class Walk:
         for _ in range(most):
             if at >= end or message[at] != tag:
                 break
-            first = at + 2
-            size = message[at + 1]
-            if size > 127:
-                size, first = varint(message, at + 1, end)
-            last = first + size
-            if last > end:
-                raise Malformed(f"the message is cut off: the series at byte {at} has {size} bytes")
+            first, last = series_span(message, at, end)
             found = quick(message, first, last)
             self._starts.append(at)
             if found is None:
@@ -254,6 +254,17 @@ class Walk:
         if worth and not (self.interrupted or self.odd or self.histograms or self.exemplars):
             dialect.learn(self._message, whole, self._end)
         return whole
+
+
+def series_span(message: bytes, at: int, end: int) -> tuple[int, int]:
+    """[first, last) of the content of the field at `at`, whose tag has one byte. Raises Malformed."""
+    first = at + 2
+    size = message[at + 1]
+    if size > 127:
+        size, first = varint(message, at + 1, end)
+    if first + size > end:
+        raise Malformed(f"the message is cut off: the series at byte {at} has {size} bytes")
+    return first, first + size
 
 
 def _quick_v1(known: dict[bytes, int]) -> Callable[[bytes, int, int], tuple[int, int, int] | None]:
