@@ -15,7 +15,7 @@ import numpy as np
 
 from kymograph.errors import Corrupt
 from kymograph.local.files import storage_errors
-from kymograph.local.streams.chunk import Chunk, chunk_rows, columns_of, encode_groups, encode_rows
+from kymograph.local.streams.chunk import Chunk, Folded, chunk_rows, encode_groups, encode_rows
 from kymograph.local.streams.lanes import Array, Orders, decode, encode
 from kymograph.local.streams.pyramid import (
     FIRST_STORED,
@@ -23,11 +23,10 @@ from kymograph.local.streams.pyramid import (
     Groups,
     Runs,
     coarser,
-    group_rows,
     pack,
 )
 from kymograph.model.interval import Intervals
-from kymograph.model.stream import TIMESTAMP, Layout, StreamSchema
+from kymograph.model.stream import Layout, StreamSchema
 
 VERSION = 1
 SUFFIX = ".kys"
@@ -93,15 +92,15 @@ def build(
     offset = len(MAGIC)
     opening: Runs | None = None
     for rows, runs in _stepped(parts, step):
-        times, columns = np.ascontiguousarray(rows[TIMESTAMP]), columns_of(rows)
-        data = encode_rows(times, columns, runs, orders)
-        index.append((0, offset, len(data), len(rows), int(times[0]), int(times[-1])))
+        folded = Folded(rows)
+        data = encode_rows(folded, runs, orders)
+        index.append((0, offset, len(data), len(rows), int(folded.times[0]), int(folded.times[-1])))
         pieces.append(data)
         offset += len(data)
         opening = opening or runs
         end = runs.end(len(rows))
         if schema.pyramid:
-            fine.append(group_rows(times, columns, runs, FIRST_STORED))
+            fine.append(folded.groups(runs, FIRST_STORED))
     assert opening is not None
     raw = offset
     level, summary = 0, b""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from kymograph.errors import Corrupt
-from kymograph.local.streams.lanes import Array, Orders, decode, encode
-from kymograph.local.streams.pyramid import Groups, Runs, sum_type
-from kymograph.model.stream import DATA, TIMESTAMP, Layout, rows_dtype
+from kymograph.local.streams.lanes import FOLD, Array, Orders, decode, encode, encode_folded
+from kymograph.local.streams.pyramid import Groups, Runs, group_folded, group_rows, sum_type
+from kymograph.model.stream import DATA, FACTOR, TIMESTAMP, Layout, rows_dtype
 
 # magic, level, reserved, rows, runs, lanes
 _HEAD = struct.Struct("<2sBBIII")
@@ -34,18 +34,48 @@ def columns_of(rows: Array) -> Array:
     return np.ascontiguousarray(rows[DATA].T)
 
 
-def encode_rows(times: Array, columns: Array, runs: Runs, orders: Orders) -> bytes:
-    """Rows as a chunk.
+class Folded:
+    """Rows taken apart once for all that is done with them.
 
-    Args:
+    Attributes:
         times: int64[n], contiguous.
-        columns: [columns, n], each column contiguous.
+        values: [n, columns], a view of the rows.
+        body: [columns, 16, n // 16], folded as lanes are.
     """
-    lanes = [encode(times, orders.of(-1, times))]
-    lanes += [encode(column, orders.of(place, column)) for place, column in enumerate(columns)]
+
+    def __init__(self, rows: Array) -> None:
+        self.times = np.ascontiguousarray(rows[TIMESTAMP])
+        self.values = rows[DATA]
+        whole = len(rows) // FOLD
+        self.rest = whole * FOLD
+        grid = self.values[: self.rest].reshape(whole, FOLD, self.values.shape[1])
+        self.body = np.ascontiguousarray(grid.transpose(2, 1, 0))
+
+    def groups(self, runs: Runs, level: int) -> Groups:
+        """The groups of a level among the rows."""
+        size = FACTOR**level
+        full = len(self.times) // size
+        if len(runs.starts) > 1 or runs.places[0] % size or not full or size % FOLD:
+            return group_rows(self.times, np.ascontiguousarray(self.values.T), runs, level)
+        whole = group_folded(self.times[: full * size], self.body[:, :, : full * size // FOLD], runs, level)
+        if full * size == len(self.times):
+            return whole
+        rest = np.s_[full * size :]
+        after = runs.slice(full * size, len(self.times))
+        return Groups.concatenate(
+            [whole, group_rows(self.times[rest], np.ascontiguousarray(self.values[rest].T), after, level)]
+        )
+
+
+def encode_rows(rows: Folded, runs: Runs, orders: Orders) -> bytes:
+    """Rows as a chunk."""
+    lanes = [encode(rows.times, orders.of(-1, rows.times))]
+    for place, body in enumerate(rows.body):
+        column = rows.values[:, place]
+        lanes.append(encode_folded(body, np.ascontiguousarray(column[rows.rest :]), orders.of(place, column)))
     table = np.empty(len(runs.starts), _RUN)
     table["start"], table["place"], table["first"] = runs.starts, runs.places, runs.first
-    return _sealed(0, len(times), table.tobytes(), len(table), lanes)
+    return _sealed(0, len(rows.times), table.tobytes(), len(table), lanes)
 
 
 def encode_groups(groups: Groups, level: int, orders: Orders) -> bytes:

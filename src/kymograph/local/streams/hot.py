@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from kymograph.errors import Corrupt
-from kymograph.local.streams.chunk import Chunk, chunk_rows, columns_of, encode_rows
+from kymograph.local.streams.chunk import Chunk, Folded, chunk_rows, encode_rows
 from kymograph.local.streams.lanes import Array, Orders
 from kymograph.local.streams.pyramid import Runs
-from kymograph.model.stream import TIMESTAMP, Layout
+from kymograph.model.stream import Layout
 
 _PACKED = b"\0"
 _CHUNKS = b"\1"
@@ -23,7 +23,7 @@ def encode_hot(rows: Array, layout: Layout, orders: Orders) -> bytes:
     parts = [_CHUNKS]
     for at in range(0, len(rows), step):
         part = rows[at : at + step]
-        data = encode_rows(np.ascontiguousarray(part[TIMESTAMP]), columns_of(part), Runs.single(0, False), orders)
+        data = encode_rows(Folded(part), Runs.single(0, False), orders)
         parts += [len(data).to_bytes(4, "little"), data]
     return b"".join(parts)
 

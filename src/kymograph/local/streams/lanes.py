@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 MAX_ORDER = 2
 _LEVEL = 1
 _RAW = 1 << 31
-_FOLD = 16
+FOLD = 16
 _SAMPLE = 4096
 # what another difference has to save, because it costs a pass when read
 _GAIN = 0.97
@@ -71,16 +71,23 @@ def _bits(numbers: Array) -> float:
 
 def encode(values: Array, order: int) -> bytes:
     """One lane; `values` of any number type and stride, at most 2**31 of them."""
-    order = min(order, len(values))
-    body, tail = _folded(_bytes(values))
+    return encode_folded(*_folded(values), order)
+
+
+def encode_folded(body: Array, tail: Array, order: int) -> bytes:
+    """A lane of values that are folded already: `body` of shape [16, m], `tail` of less than 16."""
+    dtype = tail.dtype
+    body, tail = _bytes(body), _bytes(tail)
+    order = min(order, body.size + len(tail))
     for _ in range(order):
         body, tail = _differences(body, tail)
     # the first of the differences are the values themselves, and would make wide what is narrow
     opening = body[:, 0] if body.shape[1] else tail
     seeds = opening[:order].tolist()
-    opening[:order] = 0
+    if order:
+        opening[:order] = 0
     numbers = np.concatenate([body.ravel(), tail]) if len(tail) else body.ravel()
-    numbers = _zigzag(numbers, order, values.dtype)
+    numbers = _zigzag(numbers, order, dtype)
     top = int(numbers.max()) if len(numbers) else 0
     width = (top.bit_length() + 7) // 8
     if numbers.itemsize > 2 and width <= 2:
@@ -96,9 +103,9 @@ def _folded(values: Array) -> tuple[Array, Array]:
 
     So sums over what follows one another are additions of long rows, which processors do many at a time.
     """
-    whole = len(values) // _FOLD
-    body = np.ascontiguousarray(values[: whole * _FOLD].reshape(whole, _FOLD).T)
-    return body, values[whole * _FOLD :].copy()
+    whole = len(values) // FOLD
+    body = np.ascontiguousarray(values[: whole * FOLD].reshape(whole, FOLD).T)
+    return body, np.ascontiguousarray(values[whole * FOLD :])
 
 
 def _differences(body: Array, tail: Array) -> tuple[Array, Array]:
@@ -116,7 +123,7 @@ def _differences(body: Array, tail: Array) -> tuple[Array, Array]:
 
 def _sums(body: Array, tail: Array) -> None:
     """Undo `_differences`, in place."""
-    for row in range(1, _FOLD):
+    for row in range(1, FOLD):
         np.add(body[row], body[row - 1], out=body[row])
     if body.shape[1]:
         before = np.zeros_like(body[-1])
@@ -177,14 +184,14 @@ def _decode(data: memoryview, count: int, dtype: np.dtype[Any], out: Array) -> N
         np.negative(signed, out=signed)
         np.right_shift(numbers, unsigned.type(1), out=numbers)
         np.bitwise_xor(numbers, scratch, out=numbers)
-    whole = count // _FOLD
-    body, tail = numbers[: whole * _FOLD].reshape(_FOLD, whole), numbers[whole * _FOLD :]
+    whole = count // FOLD
+    body, tail = numbers[: whole * FOLD].reshape(FOLD, whole), numbers[whole * FOLD :]
     opening = body[:, 0] if whole else tail
     opening[:order] = seeds
     for _ in range(order):
         _sums(body, tail)
-    out[: whole * _FOLD].reshape(whole, _FOLD)[:] = body.T.view(dtype)
-    out[whole * _FOLD :] = tail.view(dtype)
+    out[: whole * FOLD].reshape(whole, FOLD)[:] = body.T.view(dtype)
+    out[whole * FOLD :] = tail.view(dtype)
 
 
 def _regular(seeds: Sequence[int], count: int, unsigned: np.dtype[Any]) -> Array:

@@ -369,7 +369,9 @@ class Stream:
         return out[:total]
 
     def _level_for(self, low: int | None, high: int | None, most: int) -> int:
-        """The first level that may fit, counting full groups only."""
+        """The first level that may fit, counting full groups only; the last one where there are more gaps than that."""
+        if len(self._streams.coverage(self._base, low, high)) > most:
+            return MAX_LEVEL
         left, level = self._streams.count(self._base, low, high), 0
         while left > most and level < MAX_LEVEL:
             left, level = left // FACTOR, level + 1
