@@ -174,6 +174,17 @@ class OpenBlock:
             found.append(ranges)
         return found
 
+    @cached_property
+    def integer_bounds(self) -> dict[str, tuple[Ints, Ints]]:
+        """Least and largest of each row group, of those columns of `bounds` that are integers in all of them."""
+        found = {}
+        for name in self.file.schema_arrow.names[:2]:
+            ranges = [group.get(name, (None, None)) for group in self.bounds]
+            if all(type(bound) is int for pair in ranges for bound in pair):
+                low, high = np.array(ranges, np.int64).reshape(-1, 2).T
+                found[name] = (low, high)
+        return found
+
     def read(self, group: int, columns: Sequence[str]) -> pa.Table:
         try:
             with self.lock:

@@ -59,7 +59,9 @@ class SeriesIndex:
         keep: Bools | None = None
         for matcher in matchers:
             codes, values = self.codes[matcher.label], self.values[matcher.label]
-            if matcher.operator == "=" and matcher.value != "":
+            if pa.types.is_integer(values.type) and matcher.operator in ("=", "in") and not matcher.matches(None):
+                mask = _among(values.to_numpy(), matcher.numbers)[codes]
+            elif matcher.operator == "=" and matcher.value != "":
                 mask = codes == _position(values, matcher.value)
             else:
                 # the last place stands for null, which code -1 finds
@@ -89,6 +91,15 @@ class SeriesIndex:
             indices = pa.array(codes, pa.int32(), mask=mask if mask.any() else None)
             return pa.DictionaryArray.from_arrays(indices, values)
         return values.take(pa.array(codes))
+
+
+def _among(values: Ints, wanted: Ints) -> Bools:
+    """Which of some distinct ascending numbers are wanted; one more place, False, for null."""
+    found = np.zeros(len(values) + 1, np.bool_)
+    places = np.searchsorted(values, wanted)
+    places = places[places < len(values)]
+    found[places[values[places] == wanted[: len(places)]]] = True
+    return found
 
 
 def _position(values: pa.Array, value: Any) -> int:

@@ -67,7 +67,7 @@ class Query:
             if not self.within(block.row.min_time, block.row.max_time):
                 continue
             opened = block.open()
-            groups = [g for g in range(len(opened.starts) - 1) if self._may_hold(opened, g)]
+            groups = self._groups(opened)
             pieces = [groups[at : at + _GROUPS_PER_PART] for at in range(0, len(groups), _GROUPS_PER_PART)]
             parts.extend(_BlockPart(self, block, opened, frozenset(piece)) for piece in pieces)
             rows += sum(int(opened.starts[g + 1] - opened.starts[g]) for g in groups)
@@ -94,11 +94,24 @@ class Query:
             return None
         return min(low for low, _ in held), max(high for _, high in held)
 
-    def _may_hold(self, opened: OpenBlock, group: int) -> bool:
-        ranges = opened.bounds[group]
-        if TIME in ranges and not self.within(*ranges[TIME]):
-            return False
-        return all(_possible(m, *ranges[m.label]) for m in self.matchers if m.label in ranges)
+    def _groups(self, opened: OpenBlock) -> list[int]:
+        """The row groups that may hold rows, by what the file says of them."""
+        keep = np.ones(len(opened.starts) - 1, np.bool_)
+        integers = opened.integer_bounds
+        if TIME in integers:
+            low, high = integers[TIME]
+            keep &= True if self.end is None else low < self.end
+            keep &= True if self.start is None else high >= self.start
+        others = []
+        for matcher in self.matchers:
+            if matcher.label in integers and _is_certain(matcher):
+                low, high = integers[matcher.label]
+                wanted = matcher.numbers
+                keep &= np.searchsorted(wanted, low) < np.searchsorted(wanted, high, side="right")
+            else:
+                others.append(matcher)
+        groups: list[int] = np.flatnonzero(keep).tolist()
+        return [g for g in groups if all(_possible(m, *opened.bounds[g].get(m.label, (None, None))) for m in others)]
 
     def batch(self, rows: SortedRows, excluded: Ints | None) -> pa.RecordBatch | None:
         found = select(rows, self.matchers, self.start, self.end, excluded)
@@ -121,11 +134,16 @@ class Query:
         return SeriesBatch(labels, found.counts, found.of(rows.times), dict(zip(fields, batch.columns, strict=True)))
 
 
+def _is_certain(matcher: Matcher) -> bool:
+    """Whether only rows that have the label can satisfy a matcher, and only with certain values."""
+    return matcher.operator in ("=", "in") and not matcher.matches(None)
+
+
 def _possible(matcher: Matcher, low: Any, high: Any) -> bool:
-    """Whether a label between `low` and `high`, never null, can satisfy an "=" or "in"; True for the other operators."""
-    wanted: Any = {matcher.value} if matcher.operator == "=" else matcher.value
-    if not isinstance(wanted, (set, frozenset)) or {None, ""} & wanted:
+    """Whether a label between `low` and `high` (None where unknown) can satisfy an "=" or "in"; else True."""
+    if low is None or not _is_certain(matcher):
         return True
+    wanted: Any = matcher.value if isinstance(matcher.value, frozenset) else {matcher.value}
     return any(type(value) is type(low) and low <= value <= high for value in wanted)
 
 

@@ -66,16 +66,15 @@ class Matcher:
         return isinstance(self.value, frozenset) and bool({None, ""} & self.value)
 
     @cached_property
-    def _integers(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The numbers of a set that an int64 label can have."""
-        assert isinstance(self.value, frozenset)
-        numbers = [v for v in self.value if isinstance(v, int) and -(2**63) <= v < 2**63]
-        return np.array(sorted(numbers), np.int64)
+    def numbers(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The int64 numbers that satisfy an "=" or "in", ascending."""
+        wanted = self.value if isinstance(self.value, frozenset) else {self.value}
+        return np.array(sorted(v for v in wanted if isinstance(v, int) and -(2**63) <= v < 2**63), np.int64)
 
     def mask(self, values: pa.Array) -> Mask:
         """Boolean mask over a plain array of (usually distinct) label values."""
         if self.operator == "in" and pa.types.is_integer(values.type) and not values.null_count:
-            return np.isin(values.to_numpy(), self._integers)
+            return np.isin(values.to_numpy(), self.numbers)
         return np.fromiter((self.matches(v) for v in values.to_pylist()), np.bool_, len(values))
 
 
