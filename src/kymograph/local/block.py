@@ -29,7 +29,7 @@ from kymograph.local.catalog import BlockRow
 from kymograph.local.encoding import EncodingChooser, arguments
 from kymograph.local.files import storage_errors
 from kymograph.local.rows import Ints, SeriesIndex
-from kymograph.local.samples import ENCODINGS, NUMBER, STORED, VALUE, restored, series_index, series_offsets, stored
+from kymograph.local.samples import ENCODINGS, STORED, VALUE, is_stored, restored, series_index, series_offsets, stored
 from kymograph.model.schema import SAMPLES_SCHEMA, SERIES_ID, TableSchema
 from kymograph.model.time import TIME, isoformat, micros_of
 
@@ -153,6 +153,7 @@ class OpenBlock:
             self.file = pq.ParquetFile(self.source, read_dictionary=list(labels))
         except (pa.ArrowException, OSError) as problem:
             raise Corrupt(f"block {row.path} cannot be read: {problem}") from None
+        self.columns: pa.Schema = self.file.schema_arrow
         metadata = self.file.metadata
         sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         self.starts: Ints = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
@@ -161,7 +162,7 @@ class OpenBlock:
     def bounds(self) -> list[dict[str, tuple[Any, Any]]]:
         """Per row group (min, max) of time in µs and of the first label, where the file has them."""
         metadata = self.file.metadata
-        names = self.file.schema_arrow.names
+        names = self.columns.names
         found = []
         for group in range(metadata.num_row_groups):
             ranges = {}
@@ -178,7 +179,7 @@ class OpenBlock:
     def integer_bounds(self) -> dict[str, tuple[Ints, Ints]]:
         """Least and largest of each row group, of those columns of `bounds` that are integers in all of them."""
         found = {}
-        for name in self.file.schema_arrow.names[:2]:
+        for name in self.columns.names[:2]:
             ranges = [group.get(name, (None, None)) for group in self.bounds]
             if all(type(bound) is int for pair in ranges for bound in pair):
                 low, high = np.array(ranges, np.int64).reshape(-1, 2).T
@@ -300,10 +301,10 @@ class RowGroup:
         return self.cache.get((self.block_id, self.number, name), lambda: self._load(name, kind))
 
     def _load(self, name: str, kind: pa.DataType) -> pa.Array:
-        names = self.opened.file.schema_arrow.names
-        if name == VALUE and NUMBER in names:
+        columns = self.opened.columns
+        if name == VALUE and is_stored(columns):
             return restored(partial(self.opened.read, self.number), self.index.offsets)
-        if name not in names:
+        if name not in columns.names:
             return pa.nulls(self.row_count, kind)
         return _flat(self.opened.read(self.number, [name]), name)
 
@@ -328,7 +329,7 @@ class RowGroup:
 def canonical(piece: pa.RecordBatch, schema: TableSchema) -> pa.RecordBatch:
     """Rows as the file has them in the columns of the table that they hold."""
     arrays = {name: piece.column(name) for name in schema.columns if name in piece.schema.names}
-    if NUMBER in piece.schema.names and VALUE in arrays:
+    if is_stored(piece.schema):
         arrays[VALUE] = restored(piece.select, series_offsets(piece.column(SERIES_ID)))
     return pa.RecordBatch.from_arrays(
         list(arrays.values()), schema=pa.schema([schema.arrow.field(name) for name in arrays])

@@ -15,7 +15,7 @@ from kymograph.local.catalog import BlockRow
 from kymograph.local.folder import Folder, Table
 from kymograph.local.ring_integrity import check_rings
 from kymograph.local.rows import common_positions, gather, select
-from kymograph.local.samples import NUMBER
+from kymograph.local.samples import is_stored
 from kymograph.local.sorting import sort_batches
 from kymograph.local.streams.integrity import check_streams
 from kymograph.model.schema import TableSchema
@@ -149,7 +149,7 @@ def _readable(folder: Folder, schema: TableSchema, block: Block) -> Iterator[pa.
         )
     except (pa.ArrowException, OSError):
         return
-    scaled = NUMBER in file.schema_arrow.names  # then rows need those before them, and a group is one page anyway
+    scaled = is_stored(file.schema_arrow)  # then rows need those before them, and a group is one page anyway
     for group in range(file.metadata.num_row_groups):
         size = file.metadata.row_group(group).num_rows if scaled else PAGE_ROWS
         pieces = file.iter_batches(batch_size=size, row_groups=[group], use_threads=False)

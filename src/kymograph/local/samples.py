@@ -36,6 +36,11 @@ ENCODINGS = {
 }
 
 
+def is_stored(file: pa.Schema) -> bool:
+    """Whether a file has these columns, and not a table's own that happen to share a name with one of them."""
+    return bool(file.names == STORED.names and file.field(SERIES_ID).type == pa.int64())
+
+
 def stored(group: pa.Table) -> list[pa.Array]:
     """The sorted rows of one row group (time, series_id, value) in the columns `STORED`."""
     ids, values = _flat(group.column(SERIES_ID)), _flat(group.column(VALUE))

@@ -14,7 +14,7 @@ import pytest
 from kymograph.errors import StorageError
 from kymograph.local.engine import LocalEngine
 from kymograph.model.matcher import Matcher
-from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA
+from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, table_schema
 from kymograph.model.time import DAY
 from kymograph.options import StoreOptions
 from tests.rows import batch_of, checked, rows_of
@@ -177,3 +177,17 @@ def test_late_rows_deletes_and_one_more_partition(tmp_path: Path) -> None:
     later = engine.scan(SAMPLES, [], DAY)
     assert rows_of(checked(SAMPLES_SCHEMA, later)) == [(3 * DAY, 1, None)]
     engine.close()
+
+
+def test_a_table_may_name_its_fields_as_it_likes(tmp_path: Path) -> None:
+    columns = ["number", "order", "base", "factor", "divisor", "value"]
+    for count in range(1, len(columns) + 1):
+        kinds = {name: "int64" if name == "number" else "float64" for name in columns[-count:]}
+        schema = table_schema(f"t{count}", ["series_id"], kinds)
+        engine = opened(tmp_path / str(count))
+        engine.create_table(schema)
+        batch = batch_of(schema, {"time": [1, 2], "series_id": ["a", "b"], **{name: [7, 8] for name in kinds}})
+        engine.append(schema.name, batch)
+        engine.seal()
+        assert rows_of(checked(schema, engine.scan(schema.name))) == rows_of(batch)
+        engine.close()
