@@ -88,7 +88,7 @@ def test_a_token_becomes_a_cookie_that_scripts_cannot_read(closed: Running, know
     with closed.client() as http:
         answer = http.get(f"/?token={known['read']}")
         assert answer.status_code == 303
-        assert answer.headers["location"] == "/"
+        assert answer.headers["location"] == "./"
         cookie = answer.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
