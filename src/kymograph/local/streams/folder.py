@@ -132,8 +132,8 @@ def drop(chosen: Sequence[StreamVictim]) -> None:
     """Take the blocks, and from each stream everything before its last one."""
     until: dict[StreamState, tuple[StreamFolder, int]] = {}
     for one in chosen:
-        _, last = until.get(one.stream, (one.folder, one.piece.last))
-        until[one.stream] = (one.folder, max(last, one.piece.last))
-    for stream, (folder, last) in until.items():
+        _, end = until.get(one.stream, (one.folder, one.piece.end))
+        until[one.stream] = (one.folder, max(end, one.piece.end))
+    for stream, (folder, end) in until.items():
         if not stream.dropped:
-            changing.remove(folder.room, stream, MIN_TIME, last + 1)
+            changing.remove(folder.room, stream, MIN_TIME, end)
