@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -254,8 +255,26 @@ def test_on_schedule(tmp_path: Path) -> None:
     assert all(time % 100_000 == 0 for time in found.times.tolist())
     assert found.values.tolist() == [time / 1e6 for time in found.times.tolist()]
     store.close()
-    assert rules._thread is not None
-    assert not rules._thread.is_alive()
+    assert not rules.running
+
+
+def test_a_slow_group_holds_up_no_other(tmp_path: Path) -> None:
+    from tests.server.running import eventually
+
+    text = """
+groups:
+- {name: slow, interval: 100ms, rules: [{alert: hangs, expr: time()}]}
+- {name: quick, interval: 100ms, rules: [{record: a, expr: time()}]}
+"""
+    free = threading.Event()
+    with kymograph.connect("memory:") as store:
+        rules = store.load_rules([written(tmp_path, text)], notify=lambda _: bool(free.wait(30)) and None)
+        assert eventually(lambda: rules.groups[0].rules[0].evaluated is not None)
+        assert eventually(lambda: len(store.promql("a[1m]").values) >= 5)
+        assert rules.groups[0].evaluated is None
+        free.set()
+        assert eventually(lambda: rules.groups[0].evaluated is not None)
+        assert eventually(lambda: rules.missed > 0)
 
 
 def test_loading_again_replaces(tmp_path: Path) -> None:
@@ -266,8 +285,7 @@ def test_loading_again_replaces(tmp_path: Path) -> None:
         assert len(store.rule_groups()) == 1
         store.load_rules([])
         assert store.rule_groups() == []
-        assert first._thread is not None
-        assert not first._thread.is_alive()
+        assert not first.running
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The thread that evaluates all groups of one store when they are due."""
+"""The threads that evaluate the groups of one store when they are due: a few, so that a slow group holds up no other."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kymograph.store")
 
+_THREADS = 4
+
 
 class RuleSchedule:
     """Groups, each evaluated at whole multiples of its interval since 1970; those that come too late are left out.
@@ -32,42 +34,44 @@ class RuleSchedule:
         self.missed = 0
         self._store = store
         self._notify = notify
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+        self._stopping = False
+        # when the groups that nobody is at work on are due, µs
+        self._due: dict[int, int] = {}
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        if self.groups and self._thread is None:
-            self._thread = threading.Thread(target=self._loop, name="kymograph-rules", daemon=True)
-            self._thread.start()
+        if self._threads:
+            return
+        self._due = {place: _following(state.group.interval) for place, state in enumerate(self.groups)}
+        for _ in range(min(_THREADS, len(self.groups))):
+            thread = threading.Thread(target=self._work, name="kymograph-rules", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def stop(self) -> None:
-        """End after the rule under way. May be called twice."""
-        self._stop.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(30.0)
+        """End after the rules under way. May be called twice."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(30.0)
+
+    @property
+    def running(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
 
     def evaluate(self, now: int) -> None:
         """Every group once, as of `now`, µs, in this thread; for a schedule that is not started."""
         for state in self.groups:
             state.evaluate(self._store, now, self._notify)
 
-    def _loop(self) -> None:
-        due = {place: _following(_now(), state.group.interval) for place, state in enumerate(self.groups)}
-        while True:
-            place = min(due, key=lambda one: due[one])
-            pause = due[place] - _now()
-            interval = self.groups[place].group.interval
-            if pause > interval:  # the clock was set back
-                due[place] = _following(_now(), interval)
-                continue
-            if pause > 0:
-                if self._stop.wait(min(pause / 1e6, 60.0)):
-                    return
-                continue
-            if self._stop.is_set():
-                return
-            state, moment = self.groups[place], due[place]
+    def _work(self) -> None:
+        while (taken := self._next()) is not None:
+            place, moment = taken
+            state = self.groups[place]
+            interval = state.group.interval
             late = (_now() - moment) // interval
             if late:  # the newest time that is due
                 self.missed += late
@@ -78,12 +82,32 @@ class RuleSchedule:
                 return
             except Exception:
                 log.exception("group %s failed", state.group.name)
-            due[place] = moment + interval
+            with self._changed:
+                self._due[place] = moment + interval
+                self._changed.notify()
+
+    def _next(self) -> tuple[int, int] | None:
+        """A group that is due and the time it is due for, once there is one; None at the end."""
+        with self._changed:
+            while not self._stopping:
+                if not self._due:
+                    self._changed.wait()
+                    continue
+                place = min(self._due, key=self._due.__getitem__)
+                pause, interval = self._due[place] - _now(), self.groups[place].group.interval
+                if pause > interval:  # the clock was set back
+                    self._due[place] = _following(interval)
+                elif pause > 0:
+                    self._changed.wait(min(pause / 1e6, 60.0))
+                else:
+                    return place, self._due.pop(place)
+        return None
 
 
 def _now() -> int:
     return clock.time_ns() // 1000
 
 
-def _following(now: int, interval: int) -> int:
-    return (now // interval + 1) * interval
+def _following(interval: int) -> int:
+    """The next multiple of an interval."""
+    return (_now() // interval + 1) * interval
