@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -216,6 +217,21 @@ def test_duplicates_are_refused_where_the_table_says_so() -> None:
             thread.join(30)
         assert statuses == {number: 409 if number % 3 == 0 else 204 for number in range(1, 25)}
         assert stored(server, "once").keys() == {"0"} | {f"n{number}" for number in range(1, 25) if number % 3}
+
+
+def test_namespaces_are_written_and_read_alone(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as http:
+        assert http.post("/api/namespaces", json={"name": "solar"}).status_code == 201
+        body = snappy.pack(write_v1([one("roof", value=3.0)]))
+        assert http.post("/ns/solar/api/v1/write", content=body).status_code == 204
+        assert http.post("/ns/nobody/api/v1/write", content=body).status_code == 404
+        assert stored(server, "roof") == {}
+        query = {"start_timestamp_ms": NOW, "end_timestamp_ms": NOW, "matchers": [matcher("__name__", "roof")]}
+        request = snappy.pack(messages.V1["ReadRequest"](queries=[query]).SerializeToString())
+        assert results(http.post("/ns/solar/api/v1/read", content=request)) == [{"__name__=roof,n=1": [(NOW, 3.0)]}]
+        assert results(http.post("/api/v1/read", content=request)) == [{}]
+        counted = {route for _, route, _ in server.state.meter.requests()}
+        assert "/api/v1/write" in counted
 
 
 def test_many_senders_at_one_time(server: Running) -> None:
