@@ -70,6 +70,29 @@ class Result:
         return [row for batch in self._batches for row in batch.to_pylist()]
 
 
+class Stream:
+    """Rows of a query that is still running, batch by batch, in the types of a `Result`. Iterate over it once.
+
+    Attributes:
+        schema: of the batches.
+    """
+
+    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        self.schema = _plain_schema(schema)
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Raises what the query raises, after the batches before it."""
+        for batch in self._batches:
+            yield _plain(batch, self.schema)
+
+    def close(self) -> None:
+        """End the query, if it has not ended."""
+        close = getattr(self._batches, "close", None)
+        if close is not None:
+            close()
+
+
 @lru_cache(maxsize=64)
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
     seen: dict[str, int] = {}

@@ -6,7 +6,8 @@ plan over the engine's parts, rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,7 @@ from kymograph.sql.partial.source import StandInDataset
 from kymograph.sql.partial.tier import RAW, TierKeeper
 from kymograph.sql.partial.tiers import Routed, route
 from kymograph.sql.prune import Key, needs
-from kymograph.sql.result import Result
+from kymograph.sql.result import Result, Stream
 from kymograph.sql.rewrite import Rewriter
 from kymograph.sql.sources import HeldSource
 from kymograph.sql.tokens import Token, name_token, tokenize
@@ -48,6 +49,8 @@ _FEW_SELECTS = 4
 _MOST_UNFIT = 256
 # Rows up to which one thread is done before two have begun.
 _SMALL = 32_768
+# Takes batches; first of all the schema where they are streamed.
+Put = Callable[[Any], None]
 _OPTIONS = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
 
@@ -86,16 +89,50 @@ class SqlSession:
             QueryError: it cannot be planned or run, or is no reading statement.
             LimitExceeded: rows, time or memory.
         """
-        run = _Run(self._engine, self._catalog, named(params), limits, tables or {}, self._unfit, self.tiers)
-        try:
+        run = self._run(params, limits, tables)
+        with self._told(run):
             return worker.run(lambda: run.all(text), limits.timeout, run.abandon)
+
+    def stream(
+        self,
+        text: str,
+        params: Mapping[str, Any] | Sequence[Any] | None = None,
+        limits: QueryLimits = QueryLimits(),  # noqa: B008  frozen
+    ) -> Stream:
+        """As `query`, with rows as they come: only a few batches are held, and `limits.memory` is the plan's alone.
+
+        The time limit counts waiting for rows, not what the caller does with them. Returns with the first rows; what
+        fails later is raised amid them.
+        """
+        run = self._run(params, limits, None)
+        items = self._items(run, worker.flow(lambda put: run.each(text, put), limits.timeout, run.abandon))
+        return Stream(next(items), items)
+
+    def _run(
+        self,
+        params: Mapping[str, Any] | Sequence[Any] | None,
+        limits: QueryLimits,
+        tables: Mapping[str, pa.Table] | None,
+    ) -> _Run:
+        return _Run(self._engine, self._catalog, named(params), limits, tables or {}, self._unfit, self.tiers)
+
+    def _items(self, run: _Run, flow: Iterator[Any]) -> Iterator[Any]:
+        with self._told(run):
+            yield from flow
+
+    @contextmanager
+    def _told(self, run: _Run) -> Iterator[None]:
+        """What goes wrong inside, as a KymographError that says it in the words of the statement."""
+        limits = run.limits
+        try:
+            yield
         except TimeoutError:
             raise LimitExceeded(
                 f"the query took longer than {limits.timeout:g} s", hint="narrow its time range"
             ) from None
         except KymographError:
             raise
-        except (KeyboardInterrupt, SystemExit, MemoryError):
+        except (KeyboardInterrupt, SystemExit, MemoryError, GeneratorExit):
             raise
         except BaseException as problem:
             failure = run.access.failure
@@ -106,10 +143,9 @@ class SqlSession:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a statement gives; `bounds` is the [start, end) that its scans were narrowed to, where they agree."""
+    """What a statement gives beside its rows; `bounds` is the [start, end) that its scans were narrowed to, where they agree."""
 
     schema: pa.Schema
-    batches: list[pa.RecordBatch]
     bounds: tuple[int | None, int | None]
 
 
@@ -131,6 +167,16 @@ class _Run:
         self.access.cancelled = worker.Abandoned()
 
     def all(self, text: str) -> Result:
+        batches: list[pa.RecordBatch] = []
+        answer = self._execute(*self._prepared(text), batches.append)
+        return Result(answer.schema, batches, tuple(self.access.tiers) or (RAW,), self.access.approximate)
+
+    def each(self, text: str, put: Put) -> None:
+        """Put the schema, then every batch, as they come."""
+        self._execute(*self._prepared(text), put, streamed=True)
+
+    def _prepared(self, text: str) -> tuple[Sequence[Token], dict[str, pa.Table]]:
+        """The statement, its gap-filling SELECTs replaced by tables that hold their rows."""
         self.text = text
         tokens: Sequence[Token] = tokenize(text)
         _only_reading(tokens)
@@ -141,8 +187,7 @@ class _Run:
             filled[name] = self._fill(tokens, block, filled)
             stand_in = [Token("word", "select", "SELECT"), Token("punct", "*", "*"), Token("word", "from", "FROM")]
             tokens = [*tokens[: block.begin], *stand_in, name_token(name), *block.tail, *tokens[block.end :]]
-        answer = self._execute(tokens, filled)
-        return Result(answer.schema, answer.batches, tuple(self.access.tiers) or (RAW,), self.access.approximate)
+        return tokens, filled
 
     def _route(self, table: str, *asked: Any) -> Routed | None:
         """What the rollups of a table have of a question."""
@@ -152,8 +197,9 @@ class _Run:
     def _fill(self, tokens: Sequence[Token], block: Block, filled: Mapping[str, pa.Table]) -> pa.Table:
         # WITH queries before it belong to the statement, so a block that is the main SELECT takes them along
         prefix = list(tokens[: block.begin]) if tokens[0].is_word("with") and block.end == len(tokens) else []
-        answer = self._execute([*prefix, *block.inner], filled)
-        rows = pa.Table.from_batches(answer.batches, answer.schema)
+        batches: list[pa.RecordBatch] = []
+        answer = self._execute([*prefix, *block.inner], filled, batches.append)
+        rows = pa.Table.from_batches(batches, answer.schema)
         start = answer.bounds[0] if block.start is None else block.start
         finish = answer.bounds[1] if block.finish is None else block.finish
         if start is None or finish is None:
@@ -163,14 +209,16 @@ class _Run:
             )
         return filling.fill(rows, block.fills, block.width, start, finish)
 
-    def _execute(self, tokens: Sequence[Token], extra: Mapping[str, pa.Table]) -> _Answer:
+    def _execute(
+        self, tokens: Sequence[Token], extra: Mapping[str, pa.Table], put: Put, *, streamed: bool = False
+    ) -> _Answer:
         bound, values = bind(tokens, self.params)
         own = {name: schema for name, schema in self.engine.tables().items() if name not in extra}
         bound, values = with_newest(bound, values, lambda name: self._span(own.get(name)))
         rewritten = rewrite(bound, own) if self.text not in self.unfit else None
         if rewritten is not None:
             try:
-                return self._answer(rewritten.tokens, values, extra, rewritten.tables)
+                return self._answer(rewritten.tokens, values, extra, rewritten.tables, put, streamed)
             except Exception as problem:
                 # DataFusion passes on no exception as it was
                 if not isinstance(problem, Unfit) and not isinstance(self.access.failure, Unfit):
@@ -180,7 +228,7 @@ class _Run:
                         self.unfit.clear()
                     self.unfit.add(self.text)
                 self.access.failure = None
-        return self._answer(bound, values, extra, {})
+        return self._answer(bound, values, extra, {}, put, streamed)
 
     def _span(self, table: TableSchema | None) -> tuple[int, int] | None:
         """Oldest and newest time of a table, where the engine knows."""
@@ -193,6 +241,8 @@ class _Run:
         values: dict[str, pa.Scalar],
         extra: Mapping[str, pa.Table],
         stand_ins: Mapping[str, StandIn],
+        put: Put,
+        streamed: bool,
     ) -> _Answer:
         rewriter = Rewriter(self.params, seconds=bool(self.tables))
         text = rewriter.render(tokens)
@@ -221,30 +271,31 @@ class _Run:
             with running(self.limits.memory, partitions) as context:
                 running_frame = context.create_dataframe_from_logical_plan(plan)
                 schema = running_frame.schema()
-                batches = self._collect(running_frame)
-        return _Answer(schema, batches, bounds)
+                # sums before SQL are made here, and nothing is put before they are known to fit
+                batches = iter(running_frame.execute_stream())
+                if streamed:
+                    put(schema)
+                self._hand_over(batches, put, None if streamed else self.limits.memory)
+        return _Answer(schema, bounds)
 
-    def _collect(self, frame: Any) -> list[pa.RecordBatch]:
-        batches: list[pa.RecordBatch] = []
+    def _hand_over(self, stream: Iterator[Any], put: Put, most: int | None) -> None:
+        """Put the batches, which may hold `most` bytes in all."""
         rows = size = 0
-        stream = iter(frame.execute_stream())
         while True:
             with worker.exposed():
                 batch = next(stream, None)
             if batch is None:
-                return batches
+                return
             self.access.check()
             arrow = batch.to_pyarrow()
             rows += arrow.num_rows
             size += arrow.nbytes
             if self.limits.rows is not None and rows > self.limits.rows:
                 raise LimitExceeded(f"the result has more than {self.limits.rows} rows", hint="add LIMIT, or aggregate")
-            if size > self.limits.memory:
-                raise LimitExceeded(
-                    f"the result is larger than {self.limits.memory} bytes", hint="add LIMIT, or aggregate"
-                )
+            if most is not None and size > most:
+                raise LimitExceeded(f"the result is larger than {most} bytes", hint="add LIMIT, or aggregate")
             if arrow.num_rows:
-                batches.append(arrow)
+                put(arrow)
 
 
 def _only_reading(tokens: Sequence[Token]) -> None:

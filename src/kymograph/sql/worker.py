@@ -11,13 +11,17 @@ from __future__ import annotations
 import ctypes
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 _STACK = 64 * 2**20
 _IDLE_SECONDS = 20.0
+# How many items a flow is ahead of who takes them, and how often it looks whether anybody still does.
+_AHEAD, _POLL_SECONDS = 4, 0.2
+_END = object()
 
 
 class Abandoned(BaseException):
@@ -34,6 +38,9 @@ class _Task:
     def run(self) -> None:
         try:
             self.result = self.work()
+        except Abandoned:
+            # nobody asks for it; with its traceback it would keep the plan and its scans alive
+            self.problem = Abandoned()
         except BaseException as problem:
             self.problem = problem
         finally:
@@ -123,6 +130,56 @@ def run(work: Callable[[], T], timeout: float | None, abandon: Callable[[], None
         raise task.problem
     result: T = task.result
     return result
+
+
+def flow(
+    work: Callable[[Callable[[Any], None]], None], timeout: float | None, abandon: Callable[[], None]
+) -> Iterator[Any]:
+    """What `work(put)` puts, item by item, from another thread that is a few items ahead.
+
+    Args:
+        timeout: seconds that may pass in all while the next item is waited for; None waits for ever.
+        abandon: as in `run`; also called when the iterator is closed before its end.
+
+    Raises:
+        TimeoutError: the time is up. Whatever `work` raises is raised as it is, after the items before it.
+    """
+    items: queue.Queue[Any] = queue.Queue(_AHEAD)
+    gone = threading.Event()
+
+    def put(item: Any) -> None:
+        while not gone.is_set():
+            with suppress(queue.Full):
+                return items.put(item, timeout=_POLL_SECONDS)
+        raise Abandoned
+
+    def run_to_end() -> None:
+        try:
+            work(put)
+        finally:
+            put(_END)
+
+    task = _Task(run_to_end)
+    worker = _give(task)
+    try:
+        while True:
+            began = time.monotonic()
+            try:
+                item = items.get(timeout=timeout)
+            except queue.Empty:
+                raise TimeoutError from None
+            if item is _END:
+                break
+            if timeout is not None:
+                timeout = max(0.0, timeout - (time.monotonic() - began))
+            yield item
+        task.done.wait()
+        if task.problem is not None:
+            raise task.problem
+    finally:
+        gone.set()
+        if not task.done.is_set():
+            _abandon(worker, task, abandon)
 
 
 def _abandon(worker: _Worker, task: _Task, abandon: Callable[[], None]) -> None:

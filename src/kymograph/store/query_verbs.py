@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from kymograph.promql.limits import PromLimits
     from kymograph.promql.result import PromResult
-    from kymograph.sql.result import Result
+    from kymograph.sql.result import Result, Stream
     from kymograph.sql.session import SqlSession
 
 _LOOKBACK = 300 * 10**6  # as in Prometheus
@@ -39,6 +39,27 @@ class QueryVerbs(MetricVerbs):
         """
         self._check()
         return self._sql_session().query(query, {**(params or {}), **named}, limits or QueryLimits())
+
+    def sql_stream(
+        self, query: str, params: Mapping[str, Any] | None = None, *, limits: QueryLimits | None = None, **named: Any
+    ) -> Stream:
+        """As `sql`, with the rows batch by batch while the query runs: for results that are not to be held in memory.
+
+        ```python
+        stream = store.sql_stream("SELECT * FROM gpu_metrics")
+        with pyarrow.ipc.new_stream(sink, stream.schema) as writer:
+            for batch in stream:
+                writer.write_batch(batch)
+        ```
+
+        Args:
+            limits: as in `sql`; `memory` is the plan's alone, and `timeout` counts waiting for rows only.
+
+        Raises:
+            QueryError, LimitExceeded: as `sql`; what fails later is raised amid the batches.
+        """
+        self._check()
+        return self._sql_session().stream(query, {**(params or {}), **named}, limits or QueryLimits())
 
     def promql(
         self,
