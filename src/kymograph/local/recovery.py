@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from kymograph.errors import Corrupt, KymographError
 from kymograph.local import ring_rows
 from kymograph.local.block import decode_metadata, file_checksum, footer
-from kymograph.local.catalog import CATALOG, OLD_PAGE_BYTES, PAGE_BYTES, BlockRow, Catalog, HotRow, checksum
+from kymograph.local.catalog import BlockRow, Catalog, HotRow
 from kymograph.local.commit import decode_batches
+from kymograph.local.database import CATALOG, OLD_PAGE_BYTES, PAGE_BYTES, checksum
 from kymograph.local.files import Files
 from kymograph.local.folder import Folder, Table
 from kymograph.local.streams import recovery as streams

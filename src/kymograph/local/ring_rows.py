@@ -15,7 +15,8 @@ import numpy as np
 
 from kymograph.engine.rings import Ints, Ring
 from kymograph.errors import Corrupt, InvalidInput
-from kymograph.local.catalog import Catalog, checksum
+from kymograph.local.catalog import Catalog
+from kymograph.local.database import checksum
 
 # A minute of seconds. A write touches one page of each series, and pages of one number lie side by side, so that 16
 # series share a page of SQLite's; larger ones would only make the log grow faster.

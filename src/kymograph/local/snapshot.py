@@ -13,7 +13,7 @@ import sqlite3
 from pathlib import Path
 
 from kymograph.errors import AlreadyExists, StorageError
-from kymograph.local.catalog import CATALOG
+from kymograph.local.database import CATALOG
 from kymograph.local.files import TEMPORARY, storage_errors
 
 _ATTEMPTS = 20

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from kymograph.errors import Corrupt
-from kymograph.local.catalog import Catalog, checksum
+from kymograph.local.catalog import Catalog
+from kymograph.local.database import checksum
 from kymograph.local.streams.hot import decode_hot
 from kymograph.local.streams.pieces import Array, Piece
 from kymograph.model.interval import Intervals

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from kymograph.errors import KymographError, StorageError
-from kymograph.local.catalog import Catalog, checksum
+from kymograph.local.catalog import Catalog
+from kymograph.local.database import checksum
 from kymograph.local.streams.block import SUFFIX, SUMMARY_GROUPS, BlockFile
 from kymograph.local.streams.hot import decode_hot, encode_hot
 from kymograph.local.streams.lanes import Orders
