@@ -75,8 +75,10 @@ class Decoder:
     @property
     def nbytes(self) -> int:
         """Bytes of memory this takes, about; replace it by a new one when they are too many."""
+        with self._lock:
+            tables = list(self._tables.values())
         known = self._book.nbytes + self._texts.nbytes + self._first.nbytes
-        return known + sum(table.nbytes for table in list(self._tables.values()))
+        return known + sum(table.nbytes for table in tables)
 
     def read(self, message: bytes, version: str = V1) -> Written:
         """A whole message, or nothing of it.
@@ -182,7 +184,9 @@ class Decoder:
 
     def _known_table(self, message: bytes) -> tuple[Dialect | None, int]:
         """The dialect of the message's symbols, which begin it, where it is remembered, and the place behind them."""
-        for symbols, table in list(self._tables.items()):
+        with self._lock:
+            known = list(self._tables.items())
+        for symbols, table in known:
             if message.startswith(symbols) and message[len(symbols)] == _SERIES_V2:
                 with self._lock, suppress(KeyError):
                     self._tables.move_to_end(symbols)
