@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from kymograph.errors import InvalidInput
 from kymograph.model.time import MAX_TIME
 from kymograph.wire.influx_faults import Faults
 from kymograph.wire.influx_line import Line, Type, Unterminated, read_line
 from kymograph.wire.influx_prefix import Prefixes
-from kymograph.wire.influx_values import count_of, integers, kinds_of, pieces, typed
+from kymograph.wire.influx_shapes import Fields, shapes
+from kymograph.wire.influx_values import integers, pieces
 
 # (µs per unit, units per µs); exactly one of them is 1
 PRECISIONS = {
@@ -34,15 +34,16 @@ PRECISIONS = {
 }
 # lines of one body; what is kept of each while it is read is many times an empty line
 MOST_LINES = 2_000_000
-# sets of fields that are looked for in one body, and lines that are looked at for it, beside 16 times every line; the
-# lines of any further set are read one by one
-_SHAPES = 256
-_LOOKS = 1_000_000
-_NEWLINE, _SPACE, _COMMA, _QUOTE, _HASH, _BACKSLASH, _RETURN, _TAB = b'\n ,"#\\\r\t'
+_MOST_SPACES = 16_000_000
+_LESS = "send less in one request"
+# texts over several lines in one body
+_MOST_OVER = 100_000
+# bytes of one line
+MOST_LINE = 2**20
+_NEWLINE, _SPACE, _HASH = b"\n #"
 _TYPES = {kind: pa.type_for_alias(kind) for kind in ("float64", "int64", "uint64", "bool", "string")}
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
-Places = np.ndarray[Any, np.dtype[Any]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -82,10 +83,10 @@ def parse(body: bytes, prefixes: Prefixes, *, precision: str = "ns", now: int) -
         now: µs, for lines without a time.
 
     Raises:
-        InvalidInput: no such precision, or more lines than `MOST_LINES`.
+        InvalidInput: no such precision, or more lines than `MOST_LINES`, or far too many spaces.
     """
     if body.count(b"\n") > MOST_LINES:
-        raise InvalidInput(f"the body has more than {MOST_LINES:,} lines", hint="send fewer in one request")
+        raise InvalidInput(f"the body has more than {MOST_LINES:,} lines", hint=_LESS)
     if precision not in PRECISIONS:
         raise InvalidInput(f"{precision[:40]!r} is no precision", hint="ns, us, ms, s, m or h")
     return _Body(body, prefixes, PRECISIONS[precision], now).read()
@@ -101,7 +102,10 @@ class _Body:
         self._now = now
         self._parsed = Parsed()
         # one pass finds line ends, spaces and everything odd below them
-        places = np.flatnonzero(self._data <= _SPACE)
+        low = self._data <= _SPACE
+        if np.count_nonzero(low) > _MOST_SPACES:
+            raise InvalidInput(f"the body has more than {_MOST_SPACES:,} spaces", hint=_LESS)
+        places = np.flatnonzero(low)
         kinds = self._data[places]
         ends = places[kinds == _NEWLINE]
         if len(body) and body[-1] != _NEWLINE:
@@ -112,11 +116,20 @@ class _Body:
         self._ends: Ints = ends
         # lines that are read one by one: their places, from 0
         self._careful: list[Ints] = []
+        # lines inside whose texts other lines lie, and the last of these
+        self._over: dict[int, int] = {}
 
     def read(self) -> Parsed:
         if len(self._ends):
             plain, middle, last = self._plain()
-            self._careful.append(np.flatnonzero(~plain & (self._ends > self._starts)))
+            lengths = self._ends - self._starts
+            done = (lengths == 0) | (lengths > MOST_LINE)
+            self._parsed.faults.add_all(np.flatnonzero(lengths > MOST_LINE) + 1, f"has more than {MOST_LINE:,} bytes")
+            self._over = self._open_texts()
+            for row, until in self._over.items():
+                done[row + 1 : until + 1] = True
+            plain &= ~done
+            self._careful.append(np.flatnonzero(~plain & ~done))
             self._plain_lines(np.flatnonzero(plain), middle[plain], last[plain])
             self._careful_lines(np.unique(np.concatenate(self._careful)))
         return self._parsed
@@ -148,7 +161,11 @@ class _Body:
 
     def _places(self, character: bytes) -> Ints:
         """Where a character is that is mostly nowhere."""
-        return np.flatnonzero(self._data == character[0]) if character in self._body else np.empty(0, np.int64)
+        if character not in self._body:
+            return np.empty(0, np.int64)
+        if self._body.count(character) > _MOST_SPACES:
+            raise InvalidInput(f"the body has more than {_MOST_SPACES:,} times {character.decode()}", hint=_LESS)
+        return np.flatnonzero(self._data == character[0])
 
     def _plain_lines(self, rows: Ints, middle: Ints, last: Ints) -> None:
         if not len(rows):
@@ -166,7 +183,7 @@ class _Body:
             fit = np.ones(len(rows), np.bool_)
         codes = self._prefixes.codes(self._pieces(starts, middle))
         fit &= codes >= 0
-        for picked, columns, good in _shapes(_Fields(self._buffer, middle + 1, last)):
+        for picked, columns, good in shapes(Fields(self._buffer, middle + 1, last)):
             good &= fit[picked]
             if good.all():
                 kept = picked
@@ -194,7 +211,8 @@ class _Body:
 
     def _careful_lines(self, rows: Ints) -> None:
         several = _Several()
-        for row, text in self._whole(rows.tolist()):
+        for row in rows.tolist():
+            text = self._text(row, self._over.get(row))
             stripped = text.strip(b" \t\r")
             if not stripped or stripped[:1] == b"#":
                 continue
@@ -214,26 +232,30 @@ class _Body:
             raise ValueError(f"has a time out of range: {number}")
         return time
 
-    def _whole(self, rows: list[int]) -> Iterator[tuple[int, bytes]]:
-        """Each line with its place; a text that is not closed on its line goes on to the next line with a quote."""
-        gone = -1
-        for place, row in enumerate(rows):
-            if row <= gone:
-                continue
-            text = self._body[self._starts[row] : self._ends[row]]
-            if text.count(b'"') % 2:
-                until = next((r for r in rows[place + 1 :] if self._quotes(r) % 2), None)
-                joined = None if until is None else self._body[self._starts[row] : self._ends[until]]
-                if joined is not None and _closes(text, joined):
-                    gone, text = until if until is not None else row, joined
-            yield row, text
+    def _open_texts(self) -> dict[int, int]:
+        """Places of lines that end inside a text, and of the line where it is closed.
 
-    def _quotes(self, row: int) -> int:
-        return self._body.count(b'"', int(self._starts[row]), int(self._ends[row]))
+        A text that is not closed on its line goes on to the next line with an odd number of quotes, if the two are a
+        line then; else its line is broken, and no other.
+        """
+        rows = np.searchsorted(self._ends, self._places(b'"'))
+        odd = np.flatnonzero(np.bincount(rows) % 2).tolist() if len(rows) else []
+        found: dict[int, int] = {}
+        last = -1
+        for row, until in pairwise(odd[:_MOST_OVER]):
+            start, end = int(self._starts[row]), int(self._ends[until])
+            if row > last and end - start <= MOST_LINE and _closes(self._text(row), self._body[start:end]):
+                found[row] = last = until
+        return found
+
+    def _text(self, row: int, until: int | None = None) -> bytes:
+        return self._body[self._starts[row] : self._ends[row if until is None else until]]
 
 
 def _closes(text: bytes, joined: bytes) -> bool:
     """Whether a line is broken off inside a text, and whole together with what follows."""
+    if text.lstrip(b" \t")[:1] == b"#":
+        return False
     try:
         read_line(text)
     except Unterminated:
@@ -266,111 +288,3 @@ class _Several:
             columns = zip(shape, zip(*values, strict=True), strict=True)
             fields = {name: pa.array(column, _TYPES[kind]) for (name, kind), column in columns}
             yield Points(np.array(lines, np.int64), np.array(series, np.int64), np.array(times, np.int64), fields)
-
-
-class _Fields:
-    """The part of each line that holds its fields, by where it begins and ends."""
-
-    def __init__(self, buffer: pa.Buffer, begins: Ints, ends: Ints) -> None:
-        self._buffer, self._begins, self._ends = buffer, begins, ends
-
-    def __len__(self) -> int:
-        return len(self._begins)
-
-    def text(self, row: int) -> bytes:
-        return bytes(self._buffer[int(self._begins[row]) : int(self._ends[row])])
-
-    @cached_property
-    def _texts(self) -> pa.Array:
-        return pieces(self._buffer, self._begins, self._ends)
-
-    @cached_property
-    def _commas(self) -> Ints:
-        return np.asarray(count_of(self._texts, ","))
-
-    def columns(self, rows: Ints, keys: dict[str, bytes]) -> tuple[Ints, dict[str, pa.Array]]:
-        """Those of the rows that have exactly these field names, and their values as texts."""
-        whole = len(rows) == len(self)
-        if len(keys) == 1:
-            begins, ends = (self._begins, self._ends) if whole else (self._begins[rows], self._ends[rows])
-            columns, same = _columns(self._buffer, begins[:, None], ends[:, None], keys)
-            rows = rows if same.all() else rows[same]
-            # what follows a comma is another field
-            (name, values), *_ = columns.items()
-            more = count_of(values, ",") > 0
-            return (rows[~more], {name: values.filter(pa.array(~more))}) if more.any() else (rows, columns)
-        rows = rows[self._commas[rows] == len(keys) - 1]
-        parts = pc.split_pattern(self._texts if len(rows) == len(self) else self._texts.take(pa.array(rows)), ",")
-        offsets = np.frombuffer(parts.values.buffers()[1], np.int32)[: len(parts.values) + 1]
-        shape = (-1, len(keys))
-        columns, same = _columns(
-            parts.values.buffers()[2], offsets[:-1].reshape(shape), offsets[1:].reshape(shape), keys
-        )
-        return rows if same.all() else rows[same], columns
-
-
-def _shapes(fields: _Fields) -> Iterator[tuple[Ints, dict[str, pa.Array], Bools]]:
-    """Rows with equal field names and types: their places, their columns, and which of them are good.
-
-    Without columns, the rows are to be read one by one.
-    """
-    left = np.arange(len(fields))
-    looks = _LOOKS + 16 * len(fields)
-    for _ in range(_SHAPES):
-        looks -= len(left)
-        if not len(left) or looks < 0:
-            break
-        keys = _keys(fields.text(int(left[0])))
-        if keys is None:
-            yield left[:1], {}, np.zeros(1, np.bool_)
-            left = left[1:]
-            continue
-        # the first row is among them
-        picked, columns = fields.columns(left, keys)
-        left = np.setdiff1d(left, picked, assume_unique=True) if len(picked) < len(left) else left[:0]
-        yield from _by_type(picked, columns)
-    if len(left):
-        yield left, {}, np.zeros(len(left), np.bool_)
-
-
-def _keys(text: bytes) -> dict[str, bytes] | None:
-    """Field names of `a=1,b=2` with the bytes that begin each field; None where one has no value, is none or is there twice."""
-    pairs = [piece.partition(b"=") for piece in text.split(b",")]
-    try:
-        keys = {key.decode(): key + equals for key, equals, value in pairs if value and 0 < len(key) <= 255}
-    except UnicodeDecodeError:
-        return None
-    return None if len(keys) < len(pairs) or "__name__" in keys or "\0" in text.decode("latin-1") else keys
-
-
-def _columns(
-    data: pa.Buffer, begins: Places, ends: Places, keys: dict[str, bytes]
-) -> tuple[dict[str, pa.Array], Bools]:
-    """Texts of the values of fields (rows × fields) whose names are these, and the rows where all names are."""
-    same = np.ones(len(begins), np.bool_)
-    view = np.frombuffer(data, np.uint8)
-    for place, key in enumerate(keys.values()):
-        long = begins[:, place] + len(key) < ends[:, place]
-        same &= long
-        at = begins[:, place] if long.all() else np.where(long, begins[:, place], 0)
-        for step, byte in enumerate(key):
-            same &= view[at + step] == byte
-    if not same.all():
-        begins, ends = begins[same], ends[same]
-    columns = {
-        name: pieces(data, begins[:, place] + len(key), ends[:, place])
-        for place, (name, key) in enumerate(keys.items())
-    }
-    return columns, same
-
-
-def _by_type(picked: Ints, columns: dict[str, pa.Array]) -> Iterator[tuple[Ints, dict[str, pa.Array], Bools]]:
-    kinds = np.stack([kinds_of(column) for column in columns.values()])
-    if (kinds == kinds[:, :1]).all():
-        yield picked, *typed(columns, kinds[:, 0])
-        return
-    distinct, which = np.unique(kinds, axis=1, return_inverse=True)
-    for place in range(distinct.shape[1]):
-        rows = np.flatnonzero(which.reshape(-1) == place)
-        some = {name: column.take(pa.array(rows)) for name, column in columns.items()}
-        yield picked[rows], *typed(some, distinct[:, place])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kymograph.errors import InvalidInput
-from kymograph.wire.influx import MOST_LINES, Parsed, parse
+from kymograph.wire.influx import MOST_LINE, MOST_LINES, Parsed, parse
 from kymograph.wire.influx_faults import MOST_NAMED
 from kymograph.wire.influx_line import read_line, read_prefix
 from kymograph.wire.influx_prefix import Prefixes
@@ -175,6 +175,21 @@ def test_a_text_may_hold_line_feeds() -> None:
     assert found[1][2] == (("s", "string", "one\ntwo # three"),)
     assert sorted(found) == [1, 3, 5]
     assert [fault.line for fault in parsed.faults] == [4]
+
+
+def test_lines_inside_a_text_are_no_lines() -> None:
+    found, parsed = read(
+        b'm s="one\nm v=2 3\nm v=3 4\n# five",t=1 1000\nm v=4 2000\n# it"s a note\nm v=5 3000\nm s="\n'
+    )
+    assert sorted(found) == [1, 5, 7]
+    assert found[1][2] == (("s", "string", "one\nm v=2 3\nm v=3 4\n# five"), ("t", "float64", 1.0))
+    assert [fault.line for fault in parsed.faults] == [8]
+
+
+def test_a_line_that_is_too_long_is_one_fault() -> None:
+    found, parsed = read(b"m v=1\nm " + b"a=1," * MOST_LINE + b"b=1\nm v=2\n")
+    assert sorted(found) == [1, 3]
+    assert [(fault.line, "bytes" in fault.message) for fault in parsed.faults] == [(2, True)]
 
 
 def test_series_are_the_same_whatever_the_order_of_tags() -> None:
