@@ -16,11 +16,12 @@ Answer = TypeVar("Answer")
 
 
 class Gather(Generic[Item, Answer]):
-    """Hands items, as many as are waiting, to one thread of a pool at a time. `run` belongs to the event loop.
+    """Hands items, as many as are waiting, to a thread of a pool. `run` belongs to the event loop.
 
     Args:
         work: in the thread; an answer or an exception for each item, in order.
         weight: of one item; what is worked on together weighs `most` at most, or is one item.
+        workers: threads that work at one time.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Gather(Generic[Item, Answer]):
         work: Callable[[Sequence[Item]], Sequence[Answer | Exception]],
         weight: Callable[[Item], int],
         most: int,
+        workers: int = 1,
     ) -> None:
         self._pool = pool
         self._work = work
@@ -36,7 +38,8 @@ class Gather(Generic[Item, Answer]):
         self._most = most
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
-        self._at_work = False
+        self._workers = workers
+        self._at_work = 0
 
     async def run(self, item: Item) -> Answer:
         """The item's answer. Raises what became of it, or Busy."""
@@ -44,7 +47,8 @@ class Gather(Generic[Item, Answer]):
         future: asyncio.Future[Answer] = loop.create_future()
         with self._lock:
             self._waiting.append((item, future))
-            idle, self._at_work = not self._at_work, True
+            idle = self._at_work < self._workers
+            self._at_work += idle
         if idle:
             # not awaited for its own sake: this item is answered before the last one is
             task = asyncio.ensure_future(self._pool.run(self._drain, loop))
@@ -71,7 +75,7 @@ class Gather(Generic[Item, Answer]):
                 if group and weight > self._most:
                     break
                 group.append(self._waiting.popleft())
-            self._at_work = bool(group)
+            self._at_work -= not group
             return group
 
     def _ended(self, task: asyncio.Future[None]) -> None:
@@ -80,8 +84,10 @@ class Gather(Generic[Item, Answer]):
             return
         # the pool did not take the work: nobody else would answer those who wait
         with self._lock:
+            self._at_work -= 1
+            if self._at_work:
+                return
             left, self._waiting = list(self._waiting), deque()
-            self._at_work = False
         _resolve([future for _, future in left], [problem] * len(left))
 
 

@@ -20,6 +20,8 @@ WRITE = "/api/v1/write"
 _MEDIA = b"application/x-protobuf"
 # unpacked bytes that are stored together
 _GROUP = 16 * 2**20
+# while one waits for the disk the other reads messages
+_WORKERS = 2
 _NAMES = [b"x-prometheus-remote-write-%s-written" % kind for kind in (b"samples", b"histograms", b"exemplars")]
 
 
@@ -40,7 +42,7 @@ def writer(state: ServerState) -> Handler:
         state.slot.count(sum(one.samples for one in taken if isinstance(one, Taken)))
         return taken
 
-    gather: Gather[_Body, Taken] = Gather(state.writes, store, lambda body: body.size, _GROUP)
+    gather: Gather[_Body, Taken] = Gather(state.writes, store, lambda body: body.size, _GROUP, _WORKERS)
 
     async def write(headers: Mapping[bytes, bytes], _: bytes, body: bytes) -> Answered:
         try:
