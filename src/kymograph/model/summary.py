@@ -89,14 +89,21 @@ def nothing() -> Summaries:
     return Summaries(blank, blank, {name: np.zeros(0, kind) for name, kind in STATISTICS.items()})
 
 
-def together(parts: Sequence[Summaries]) -> Summaries:
-    """All rows of several, in order. Nothing is merged."""
+def together(parts: Sequence[Summaries], names: Sequence[str] = tuple(STATISTICS)) -> Summaries:
+    """All rows of several, in order, with the columns named. Nothing is merged."""
     if not parts:
         return nothing()
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0].columns}
-    series = np.concatenate([part.series for part in parts])
-    bucket = np.concatenate([part.bucket for part in parts])
-    return Summaries(series, bucket, columns).in_order()
+    series, bucket, first = (
+        np.concatenate(column)
+        for column in zip(*((part.series, part.bucket, part["first_time"]) for part in parts), strict=True)
+    )
+    after = series[1:] > series[:-1]
+    if bool((after | ((series[1:] == series[:-1]) & (first[1:] > first[:-1]))).all()):
+        order: Any = slice(None)
+    else:
+        order = np.lexsort((first, bucket, series))
+    columns = {name: np.concatenate([part[name] for part in parts])[order] for name in names}
+    return Summaries(series[order], bucket[order], columns)
 
 
 def samples(series: Ints, times: Ints, values: Floats) -> Summaries:

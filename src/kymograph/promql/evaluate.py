@@ -182,7 +182,7 @@ class Evaluator:
 
     def _windows_of(self, node: ast.Selector, grid: Grid, width: int, function: str) -> Windows:
         piecewise = function in PIECEWISE
-        cuts = Cuts(np.concatenate([grid.times - width, grid.times])) if piecewise else None
+        cuts = Cuts.of(function, grid, width) if piecewise else None
         found = self._read(node, grid.start - width, grid.end, cuts)
         if not isinstance(found, Pieces):
             return Windows(found.without(found.stale), grid, width, self.grid.times)

@@ -41,6 +41,31 @@ SUMS = frozenset(
         "lag",
     ]
 )
+# statistics that every function needs, and those that only some do
+BASIC = ("count", "sum", "first", "last", "first_time", "last_time")
+_FURTHER = {
+    "min_over_time": ("min",),
+    "max_over_time": ("max",),
+    "range_over_time": ("min", "max"),
+    "stddev_over_time": ("m2", "min", "max"),
+    "stdvar_over_time": ("m2", "min", "max"),
+    "sum2_over_time": ("m2",),
+    "sum_positive_over_time": ("positive",),
+    "sum_negative_over_time": ("negative",),
+    "integrate": ("integral_positive", "integral_negative"),
+    "integrate_positive": ("integral_positive",),
+    "integrate_negative": ("integral_negative",),
+    "rate": ("increase",),
+    "increase": ("increase",),
+    "increase_pure": ("increase",),
+}
+
+
+def needed(function: str) -> tuple[str, ...]:
+    """The statistics that a function over pieces reads."""
+    return (*BASIC, *_FURTHER.get(function, ()))
+
+
 EXTREMES = {"min_over_time": ("min",), "max_over_time": ("max",), "range_over_time": ("min", "max")}
 
 

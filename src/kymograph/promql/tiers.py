@@ -15,21 +15,26 @@ import numpy as np
 
 from kymograph.engine.interface import Engine
 from kymograph.model.matcher import Matcher
-from kymograph.model.schema import SERIES_ID
+from kymograph.model.schema import SAMPLES, SERIES_ID
 from kymograph.model.summary import STATISTICS, Summaries, blended, ceil_to, summarised, together
 from kymograph.model.time import TIME, micros_of
+from kymograph.promql.frame import Grid
 from kymograph.promql.index import Ints
 from kymograph.promql.labels import Bools
 from kymograph.promql.limits import Meter
+from kymograph.promql.piece_windows import BASIC, SUMS, needed
 from kymograph.promql.pieces import Pieces, of_samples
 from kymograph.promql.source import Selection, SeriesSet, Source
 
 RAW = "raw"
 VERSION = "version"
 BEGINNING = -(2**62)
-# reading many short stretches of samples costs more than reading on from one to the next
-_MOST_STRETCHES = 100
 _LEAST_BUCKETS = 8
+# a row of a tier takes as long to read as so many samples
+_COLUMNS_PER_SAMPLE = 3
+# and so long to begin reading samples once more (measured: 3 ms)
+_SAMPLES_PER_STRETCH = 25_000
+_FEW_STRETCHES = 8
 Range = tuple[int, int]
 
 
@@ -100,14 +105,33 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True)
 class Cuts:
-    """The ends of windows: where they may cut a bucket. int64 µs; a window begins and ends right after such a time."""
+    """What a function over windows needs.
+
+    Attributes:
+        times: int64 µs ascending; a window begins or ends right after such a time.
+        names: the statistics.
+        firsts: whether a summary may lose its first sample to a window's start and still give the exact answer.
+    """
 
     times: Ints
+    names: tuple[str, ...]
+    firsts: bool
 
-    def meets(self, width: int) -> Ints:
-        """Numbers of the buckets [n × width, (n + 1) × width) that are cut, ascending."""
-        inner = self.times[self.times % width != width - 1]
-        found: Ints = np.unique(inner // width)
+    @classmethod
+    def of(cls, function: str, grid: Grid, width: int) -> Cuts:
+        return cls(np.unique([grid.times - width, grid.times]), needed(function), function in SUMS)
+
+    def inside(self, width: int) -> Ints:
+        """Numbers of the buckets [n × width, (n + 1) × width) that are cut behind their beginning, ascending."""
+        place = self.times % width
+        found: Ints = np.unique(self.times[(place > 0) & (place < width - 1)] // width)
+        return found
+
+    def cut(self, rows: Summaries) -> Bools:
+        """Which summaries a window does cut."""
+        at = np.searchsorted(self.times, rows["first_time"], side="right" if self.firsts else "left")
+        edge = self.times[np.minimum(at, len(self.times) - 1)]
+        found: Bools = (at < len(self.times)) & (edge < rows["last_time"])
         return found
 
 
@@ -146,22 +170,34 @@ class _Reading:
         self._engine, self._source, self._meter, self._held = engine, source, meter, held
         self._selection = selection
         self._scalars = Selection(selection.labels[: len(selection.ids)], selection.ids)
+        self._names: tuple[str, ...] = BASIC
         blank = np.full(len(selection.ids), BEGINNING, np.int64)
         # up to here, itself included, a series has no samples but late ones
         self._boundary = np.maximum.reduce([blank, *(level.boundary for level in held.levels)])
 
     def pieces(self, start: int, end: int, cuts: Cuts | None) -> Pieces | None:
         lowest = max(start, int(self._boundary.max()))
-        spans = self._spans(lowest, end, cuts, whole=lowest > start)
-        replaced = bool((self._boundary > start).any())
-        if not spans and not replaced:
-            return None
+        self._names = BASIC if cuts is None else cuts.names
         tiers: dict[str, None] = {}
         parts: list[Summaries] = []
-        for tier, low, high in spans:
+        taken: list[Range] = []
+        for tier, low, high in self._outlived(lowest, end, whole=lowest > start):
             tiers.setdefault(tier.table)
             parts.append(self._rows(tier.table, low, high)[0])
-        for low, high in _left(start, end, [(low, high) for _, low, high in spans]):
+            taken.append((low, high))
+        if cuts is not None:
+            present = max(lowest, max((high for _, high in taken), default=lowest + 1) - 1)
+            for tier in reversed(self._held.tiers):
+                routed = self._routed(tier, present, end, cuts)
+                if routed is not None:
+                    tiers.setdefault(tier.table)
+                    parts.append(routed[0])
+                    taken += routed[1]
+                    break
+        replaced = bool((self._boundary > start).any())
+        if not taken and not replaced:
+            return None
+        for low, high in _left(start, end, taken):
             raw = self._samples(low, high, after=self._boundary)
             if len(raw):
                 tiers.setdefault(RAW)
@@ -169,7 +205,7 @@ class _Reading:
         if replaced:
             parts += self._downsampled(start, end, tiers)
         parts += self._others(start, end)
-        return Pieces.of(self._selection.labels, together(parts), tuple(tiers))
+        return Pieces.of(self._selection.labels, together(parts, self._names), tuple(tiers))
 
     def _samples(self, start: int, end: int, *, after: Ints | None = None, upto: Ints | None = None) -> Summaries:
         """Stored samples in (start, end] as pieces, staleness markers included."""
@@ -192,9 +228,8 @@ class _Reading:
 
     # summaries beside the samples
 
-    def _spans(self, start: int, end: int, cuts: Cuts | None, *, whole: bool) -> list[tuple[Tier, int, int]]:
-        """Stretches [low, high) that are read from a tier; with `whole` only of buckets that begin after `start`."""
-        spans: list[tuple[Tier, int, int]] = []
+    def _outlived(self, start: int, end: int, *, whole: bool) -> Iterator[tuple[Tier, int, int]]:
+        """Stretches [low, high) whose samples may be gone; with `whole` only of buckets that begin after `start`."""
         gone, nothing = self._held.lost, True
         for tier in self._held.tiers:  # finest first: what the finer ones have lost, too, the coarser may have
             if tier.oldest is None or gone <= start:
@@ -204,30 +239,54 @@ class _Reading:
             # the bucket in which samples begin to be there is whole only in the rollup
             high = min(-(-gone // tier.width) * tier.width if nothing else _floor(gone, tier.width), tier.upto, end + 1)
             if low < high:
-                spans += [(tier, *one) for one in _left_of(low, -(-high // tier.width) * tier.width, tier.touched)]
+                for first, last in _left_of(low, -(-high // tier.width) * tier.width, tier.touched):
+                    yield tier, first, last
                 gone, nothing = low, False
-        if cuts is not None:
-            present = max(start, max((high for _, _, high in spans), default=start + 1) - 1)
-            for tier in reversed(self._held.tiers):
-                routed = _routed(tier, present, end, cuts)
-                if routed:
-                    return spans + routed
-        return spans
 
-    def _rows(self, table: str, start: int, end: int) -> tuple[Summaries, Ints]:
+    def _routed(self, tier: Tier, start: int, end: int, cuts: Cuts) -> tuple[Summaries, list[Range]] | None:
+        """Rows of the buckets after `start` that a tier gives exactly, and where; None where it would save little."""
+        low, high = -(-(start + 1) // tier.width), min(end + 1, tier.upto) // tier.width
+        if high - low < _LEAST_BUCKETS or tier.oldest is None:
+            return None
+        good = np.ones(high - low, np.bool_)
+        _spoil(good, cuts.inside(tier.width) - low)
+        for first, last in tier.touched:
+            good[max(0, first // tier.width - low) : max(0, -(-last // tier.width) - low)] = False
+        if not _pays(good):
+            return None
+        saved = self._saved(tier, low * tier.width, high * tier.width)
+        if saved <= _price(good):
+            return None
+        rows, _ = self._rows(tier.table, low * tier.width, high * tier.width)
+        number = rows.bucket // tier.width - low
+        _spoil(good, number[cuts.cut(rows)])
+        if not _pays(good) or saved <= _price(good):
+            return None
+        flips = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]])))
+        spans = ((flips + low) * tier.width).reshape(-1, 2).tolist()
+        return rows.taken(good[number]), [(first, last) for first, last in spans]
+
+    def _saved(self, tier: Tier, start: int, end: int) -> int:
+        """How many samples could be read in the time that the tier's fewer rows, but more columns save."""
+        if SAMPLES not in self._engine.tables():
+            return 2**62
+        rows, samples = (self._engine.scan(table, (), start, end, [TIME]).rows for table in (tier.table, SAMPLES))
+        return samples - rows * _COLUMNS_PER_SAMPLE
+
+    def _rows(self, table: str, start: int, end: int, names: Sequence[str] | None = None) -> tuple[Summaries, Ints]:
         """Stored summaries with a time in [start, end), by place, and their versions."""
-        ids = self._selection.ids
+        ids, names = self._selection.ids, self._names if names is None else names
         schema = self._engine.tables().get(table)
         if schema is None:
             return together([]), np.zeros(0, np.int64)
         versioned = VERSION in schema.columns
-        columns = [SERIES_ID, TIME, *STATISTICS, *([VERSION] if versioned else [])]
+        columns = [SERIES_ID, TIME, *names, *([VERSION] if versioned else [])]
         everything = len(ids) == len(self._engine.series())
         matchers = () if everything else (Matcher(SERIES_ID, "in", frozenset(ids.tolist())),)
         found = self._engine.scan(table, matchers, start, end, columns).table()
         self._meter.spend(found.num_rows)
         place = np.searchsorted(ids, found[SERIES_ID].to_numpy())
-        statistics = {name: found[name].to_numpy() for name in STATISTICS}
+        statistics = {name: found[name].to_numpy() for name in names}
         rows = Summaries(place, micros_of(found[TIME].combine_chunks()), statistics)
         version = found[VERSION].to_numpy() if versioned else np.zeros(found.num_rows, np.int64)
         return rows, version
@@ -237,10 +296,12 @@ class _Reading:
     def _downsampled(self, start: int, end: int, tiers: dict[str, None]) -> Iterator[Summaries]:
         below = np.full(len(self._boundary), BEGINNING, np.int64)
         for level in self._held.levels:
-            rows, version = self._rows(level.table, start + 1, end + level.width)
-            inside = (rows.bucket > below[rows.series]) & (rows.bucket <= level.boundary[rows.series])
-            rows, version = rows.taken(inside), version[inside]
             late = self._late(level, below, start, end)
+            names = tuple(STATISTICS) if len(late) else None
+            rows, version = self._rows(level.table, start + 1, end + level.width, names)
+            inside = (rows.bucket > below[rows.series]) & (rows.bucket <= level.boundary[rows.series])
+            if not inside.all():
+                rows, version = rows.taken(inside), version[inside]
             if len(late):
                 done = rows.taken(version == self._held.merging) if self._held.merging else rows.taken(slice(0))
                 late = late.taken(~np.isin(_keys(late, level.width), _keys(done, level.width)))
@@ -274,22 +335,19 @@ def _stale(rows: Summaries) -> Bools:
     return found
 
 
-def _routed(tier: Tier, start: int, end: int, cuts: Cuts) -> list[tuple[Tier, int, int]]:
-    """Stretches after `start` whose buckets a tier gives exactly; none where it would save little."""
-    low = -(-(start + 1) // tier.width)
-    high = min(end + 1, tier.upto) // tier.width
-    if high - low < _LEAST_BUCKETS or tier.oldest is None:
-        return []
-    good = np.ones(high - low, np.bool_)
-    cut = cuts.meets(tier.width) - low
-    good[cut[(cut >= 0) & (cut < len(good))]] = False
-    for first, last in tier.touched:
-        good[max(0, first // tier.width - low) : max(0, -(-last // tier.width) - low)] = False
-    flips = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]])))
-    if len(flips) // 2 > _MOST_STRETCHES or good.sum() * 2 < (end - start) // tier.width:
-        return []
-    ends = ((flips + low) * tier.width).reshape(-1, 2).tolist()
-    return [(tier, first, last) for first, last in ends]
+def _spoil(good: Bools, numbers: Ints) -> None:
+    good[numbers[(numbers >= 0) & (numbers < len(good))]] = False
+
+
+def _pays(good: Bools) -> bool:
+    """Whether enough buckets are left."""
+    return bool(good.any() and good.sum() * 2 >= len(good))
+
+
+def _price(good: Bools) -> int:
+    """What it costs to read the stretches of samples between the buckets that are left, in samples."""
+    stretches = int((np.diff(good.astype(np.int8)) == 1).sum())
+    return 0 if stretches <= _FEW_STRETCHES else stretches * _SAMPLES_PER_STRETCH
 
 
 def _left(start: int, end: int, taken: Sequence[Range]) -> Iterator[Range]:

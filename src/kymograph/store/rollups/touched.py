@@ -8,7 +8,7 @@ cleared, except where a writer is still under way.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -80,6 +80,7 @@ class Touched:
         self._tickets = 0
         # the oldest time of every write under way, by ticket
         self._under_way: dict[int, tuple[str, int]] = {}
+        self._noting: set[int] = set()
         self._gates: list[tuple[str, int]] = []
 
     def watch(self, watch: Watch) -> None:
@@ -142,19 +143,39 @@ class Touched:
         with self._changed:
             self._keep(self._watches[key])
 
+    def begin(self, table: str, times: Callable[[], Ints]) -> int:
+        """Before an append of rows of these times, µs. Returns a ticket for `end`, which has to follow."""
+        with self._changed:
+            concerned = [watch for watch in self._watches.values() if table in watch.tables]
+            if not concerned and not self._gates:
+                self._tickets += 1
+                self._under_way[self._tickets] = (table, BEGINNING)
+                return self._tickets
+            known = times()
+            low = int(known.min())
+            self._wait_for_gate(table, low)
+            late = {watch.key: _runs(known, watch) for watch in concerned if low < watch.upto}
+            return self._begin(table, low, late, deleted=False)
+
+    def end(self, ticket: int) -> None:
+        """After what a ticket was for, however it went."""
+        with self._changed:
+            del self._under_way[ticket]
+            if ticket in self._noting:
+                self._noting.discard(ticket)
+                for notes in self._notes.values():
+                    for note in notes:
+                        note.writers.discard(ticket)
+            self._changed.notify_all()
+
     @contextmanager
     def writing(self, table: str, times: Ints) -> Iterator[None]:
         """Around an append of rows of these times, µs."""
-        with self._changed:
-            concerned = [watch for watch in self._watches.values() if table in watch.tables]
-            low = int(times.min()) if concerned or self._gates else -(2**63)
-            self._wait_for_gate(table, low)
-            late = {watch.key: _runs(times, watch) for watch in concerned if low < watch.upto}
-            ticket = self._begin(table, low, late, deleted=False)
+        ticket = self.begin(table, lambda: times)
         try:
             yield
         finally:
-            self._end(ticket)
+            self.end(ticket)
 
     @contextmanager
     def deleting(self, table: str, start: int, end: int) -> Iterator[None]:
@@ -171,7 +192,7 @@ class Touched:
         try:
             yield
         finally:
-            self._end(ticket)
+            self.end(ticket)
 
     @contextmanager
     def shut(self, table: str, below: int) -> Iterator[None]:
@@ -227,20 +248,13 @@ class Touched:
         ticket = self._tickets
         self._under_way[ticket] = (table, low)
         if touched:
+            self._noting.add(ticket)
             try:
                 self._note(touched, ticket, deleted=deleted)
             except BaseException:
-                self._end(ticket)
+                self.end(ticket)
                 raise
         return ticket
-
-    def _end(self, ticket: int) -> None:
-        with self._changed:
-            del self._under_way[ticket]
-            for notes in self._notes.values():
-                for note in notes:
-                    note.writers.discard(ticket)
-            self._changed.notify_all()
 
     def _wait_for_gate(self, table: str, low: int) -> None:
         while any(shut == table and low < below for shut, below in self._gates):

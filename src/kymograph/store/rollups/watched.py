@@ -8,14 +8,16 @@ from typing import Any
 import pyarrow as pa
 
 from kymograph.engine.interface import Bounded, Engine, PruneReport
+from kymograph.engine.rings import Rings
 from kymograph.errors import InvalidInput
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES
+from kymograph.model.summary import Floats, Ints
 from kymograph.model.time import MAX_TIME, MIN_TIME, micros_of
 from kymograph.store.rollups.levels import delete_inside
 from kymograph.store.rollups.touched import Touched
 
-_OWN = ("append", "delete", "drop_table", "notes", "failure")
+_OWN = ("append", "delete", "drop_table", "rings", "notes", "failure")
 
 
 class Watched:
@@ -31,10 +33,12 @@ class Watched:
 
     def __init__(self, engine: Engine) -> None:
         self.inner = engine
+        self._append = engine.append
         self.touched = Touched(engine)
         for name in dir(engine):
             if not name.startswith("_") and name not in _OWN and not hasattr(type(self), name):
                 setattr(self, name, getattr(engine, name))
+        self.rings = _WatchedRings(engine.rings, self.touched)
         if isinstance(engine, Bounded):
             self.prune = self._pruned
 
@@ -59,9 +63,12 @@ class Watched:
     def append(self, table: str, batch: pa.RecordBatch) -> int:
         """See `Engine.append`."""
         if not batch.num_rows:
-            return self.inner.append(table, batch)
-        with self.touched.writing(table, micros_of(batch.column(0))):
-            return self.inner.append(table, batch)
+            return self._append(table, batch)
+        ticket = self.touched.begin(table, lambda: micros_of(batch.column(0)))
+        try:
+            return self._append(table, batch)
+        finally:
+            self.touched.end(ticket)
 
     def delete(
         self, table: str, matchers: Sequence[Matcher] = (), start: int | None = None, end: int | None = None
@@ -91,6 +98,26 @@ class Watched:
 
     def __repr__(self) -> str:
         return f"<watched {self.inner!r}>"
+
+
+class _WatchedRings:
+    """Rings, whose samples are rows of `samples`."""
+
+    def __init__(self, rings: Rings, touched: Touched) -> None:
+        self._inner, self._touched = rings, touched
+        for name in dir(rings):
+            if not name.startswith("_") and name != "write":
+                setattr(self, name, getattr(rings, name))
+
+    def write(self, ids: Ints, times: Ints, values: Floats) -> int:
+        """See `Rings.write`."""
+        if not len(times):
+            return self._inner.write(ids, times, values)
+        ticket = self._touched.begin(SAMPLES, lambda: times)
+        try:
+            return self._inner.write(ids, times, values)
+        finally:
+            self._touched.end(ticket)
 
 
 def unwatched(engine: Any) -> Engine:
