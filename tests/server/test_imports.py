@@ -162,15 +162,18 @@ def exported(server: Running, **query: Any) -> list[dict[str, Any]]:
 
 def test_series_go_out_and_come_in_bit_by_bit(server: Running) -> None:
     store = store_of(server)
-    values = np.array([1.0, -0.0, 5e-324, np.inf, -np.inf, np.nan, 0.1, 1e300])
+    values = np.array([1.0, -0.0, 5e-324, np.inf, -np.inf, np.nan, 0.1, 1e300, np.nan])
     values.view(np.uint64)[5] = STALE
     ids = store.series_ids([("m", {"a": "é", "b": 'q"\\'}), ("n", {})])
-    times = np.array([T * 10**6 + n for n in range(8)])
-    store.append_samples(np.repeat(ids, 8), np.tile(times, 2), np.tile(values, 2))
+    times = np.array([T * 10**6 + n for n in range(9)])
+    store.append_samples(np.repeat(ids, 9), np.tile(times, 2), np.tile(values, 2))
     lines = exported(server, **{"match[]": ['{__name__=~"m|n"}']})
-    assert [line["metric"] for line in lines] == [{"__name__": "m", "a": "é", "b": 'q"\\'}, {"__name__": "n"}]
-    assert lines[0]["values"] == [1, -0.0, 5e-324, "Infinity", "-Infinity", None, 0.1, 1e300]
+    assert [line["metric"]["__name__"] for line in lines] == ["m", "m", "n", "n"]
+    assert lines[0]["metric"] == {"__name__": "m", "a": "é", "b": 'q"\\'}
+    assert lines[0]["values"] == [1, -0.0, 5e-324, None, 0.1, 1e300]
     assert lines[0]["timestamps"][:2] == [T * 1000, T * 1000 + 0.001]
+    # words that not every reader takes are on lines of their own
+    assert lines[1]["values"] == ["Infinity", "-Infinity", "NaN"]
     with running() as other:
         with server.client() as http:
             body = http.get("/api/v1/export", params={"match[]": '{__name__!=""}'}).content

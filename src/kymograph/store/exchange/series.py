@@ -2,7 +2,8 @@
 
 `{"metric":{"__name__":"up","job":"a"},"values":[1,0],"timestamps":[1700000000000,1700000001000]}`. Timestamps are
 milliseconds, with a fraction where a time has microseconds. JSON has no word for some floats: null is the staleness
-marker, and `"NaN"`, `"Infinity"` and `"-Infinity"` are texts.
+marker, and `"NaN"`, `"Infinity"` and `"-Infinity"` are texts, on lines of their own, since VictoriaMetrics passes over
+a line with one.
 """
 
 from __future__ import annotations
@@ -59,8 +60,11 @@ def _lines(store: Store, wanted: dict[int, str], start: int | None, end: int | N
         order = np.argsort(ids, kind="stable")
         cuts = np.flatnonzero(np.diff(ids[order])) + 1
         times, values = micros_of(batch.column(TIME)), batch.column("value").to_numpy()
-        for rows in np.split(order, cuts):
-            if len(rows):
+        for whole in np.split(order, cuts):
+            worded = ~np.isfinite(values[whole]) & (values[whole].view(np.uint64) != STALE_BITS)
+            for rows in (whole[~worded], whole[worded]):
+                if not len(rows):
+                    continue
                 line = f'{{"metric":{wanted[int(ids[rows[0]])]},"values":{_values(values[rows])},"timestamps":'
                 yield f"{line}{_times(times[rows])}}}\n".encode()
 
