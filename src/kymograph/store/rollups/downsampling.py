@@ -45,7 +45,7 @@ from kymograph.store.rollups.levels import DOCUMENT, KEY, State, append_level, l
 from kymograph.store.rollups.lines import Filter, Line, boundaries, table_of
 from kymograph.store.rollups.rollups import Rollups
 from kymograph.store.rollups.sources import sample_rows, slices
-from kymograph.store.rollups.touched import Touched, Watch
+from kymograph.store.rollups.touched import Range, Touched, Watch
 from kymograph.store.rollups.watched import unwatched
 
 # a boundary moves when it lags by this part of the age: each move rewrites the blocks that it runs through
@@ -182,10 +182,10 @@ class Downsampling:
         """Put samples that came below the boundaries into their summaries. Returns how many."""
         if not self._touched.knows(KEY):
             return 0
-        ranges, _ = self._touched.take(KEY)
-        if not ranges:
+        noted, _ = self._touched.take(KEY)
+        if not noted:
             return 0
-        done = False
+        ranges, done = self._whole(noted), False
         try:
             with self._touched.shut(SAMPLES, ranges[-1][1]), self.merging:
                 self._keep(version=self.state.version + 1, pending={"late": ranges})
@@ -195,6 +195,18 @@ class Downsampling:
         finally:
             self._touched.clear(KEY, done=done)
         return count
+
+    def _whole(self, noted: Sequence[Range]) -> list[Range]:
+        """The ranges widened to the coarsest buckets in use, none of which then lies in two: it is merged at once."""
+        width = max((line.interval for line in self.state.lines), default=SECOND)
+        found: list[Range] = []
+        for start, end in noted:
+            low, high = (start - 1) // width * width + 1, -(-(end - 1) // width) * width + 1
+            if found and low <= found[-1][1]:
+                found[-1] = (found[-1][0], max(found[-1][1], high))
+            else:
+                found.append((low, high))
+        return found
 
     def _merged(self, ranges: Sequence[Sequence[int]]) -> int:
         ids = np.fromiter(self._engine.series(), np.int64)
