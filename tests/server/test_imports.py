@@ -6,15 +6,18 @@ import gzip
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from kymograph.store.store import Store
-from tests.server.running import Running, running
+from tests.prometheus.servers import free_port, needed, served
+from tests.server.running import Running, eventually, running
 
 T = 1_700_000_000
 STALE = 0x7FF0000000000002
@@ -222,3 +225,29 @@ def test_an_export_needs_a_selector(server: Running) -> None:
         assert http.get("/api/v1/export").status_code == 400
         assert http.get("/api/v1/export", params={"match[]": "{"}).status_code == 400
         assert http.get("/api/v1/export", params={"match[]": "m", "start": "yesterday"}).status_code == 400
+
+
+def test_series_move_to_a_real_victoria_metrics_and_back(server: Running, tmp_path: Path) -> None:
+    program, port = needed("victoria-metrics"), free_port()
+    url = f"http://127.0.0.1:{port}"
+    store = store_of(server)
+    ids = store.series_ids([("m", {"a": "é"}), ("m", {"a": "2"})])
+    values = np.concatenate([np.arange(100) / 8, [np.nan, np.inf]])
+    times = np.array([(T + n) * 10**6 for n in range(102)])
+    store.append_samples(np.repeat(ids, 102), np.tile(times, 2), np.tile(values, 2))
+    command = [program, f"-storageDataPath={tmp_path}/vm", f"-httpListenAddr=127.0.0.1:{port}", "-retentionPeriod=100y"]
+    with served(command, url, tmp_path / "log"), server.client() as http, httpx.Client(trust_env=False) as other:
+        body = http.get("/api/v1/export", params={"match[]": "m"}).content
+        assert other.post(f"{url}/api/v1/import", content=body).status_code == 204
+
+        def back() -> bytes:
+            other.get(f"{url}/internal/force_flush")
+            return other.get(f"{url}/api/v1/export", params={"match[]": "m"}).content
+
+        assert eventually(lambda: back().count(b"\n") == 2)
+        renamed = back().replace(b'"m"', b'"n"')
+        assert http.post("/api/v1/import", content=renamed).status_code == 204
+    for label in ("é", "2"):
+        (line,) = exported(server, **{"match[]": f'n{{a="{label}"}}'})
+        assert line["values"][:100] == values[:100].tolist()
+        assert line["timestamps"][:100] == [(T + n) * 1000 for n in range(100)]
