@@ -70,10 +70,23 @@ class Encoded:
     checksum: int
 
 
+@dataclass(frozen=True)
+class Ready:
+    """Chunks of another block that are taken as they are, with their groups of the finest stored level."""
+
+    chunks: Sequence[tuple[bytes, int, int, int]]  # bytes, rows, first and last time
+    opening: Runs
+    end: int
+    groups: Groups | None
+
+
+Part = tuple[Array, Runs] | Ready
+
+
 def build(
     schema: StreamSchema,
     stream_id: int,
-    parts: Iterable[tuple[Array, Runs]],
+    parts: Iterable[Part],
     coverage: Intervals,
     orders: Orders,
     replaces: Sequence[str] = (),
@@ -81,7 +94,7 @@ def build(
     """Encode rows as a block.
 
     Args:
-        parts: rows (not none) in time order and how they continue one another.
+        parts: rows (not none) in time order and how they continue one another, or chunks that are encoded already.
         coverage: the covered time that the block stands for; what a rebuilt catalog would know.
         replaces: paths of the blocks whose rows these are.
     """
@@ -91,7 +104,16 @@ def build(
     fine: list[Groups] = []
     offset = len(MAGIC)
     opening: Runs | None = None
-    for rows, runs in _stepped(parts, step):
+    for part in _stepped(parts, step):
+        if isinstance(part, Ready):
+            for data, count, first, last in part.chunks:
+                index.append((0, offset, len(data), count, first, last))
+                pieces.append(data)
+                offset += len(data)
+            opening, end = opening or part.opening, part.end
+            fine += [part.groups] if part.groups is not None else []
+            continue
+        rows, runs = part
         folded = Folded(rows)
         data = encode_rows(folded, runs, orders)
         index.append((0, offset, len(data), len(rows), int(folded.times[0]), int(folded.times[-1])))
@@ -130,11 +152,18 @@ def build(
     )
 
 
-def _stepped(parts: Iterable[tuple[Array, Runs]], step: int) -> Iterable[tuple[Array, Runs]]:
-    """The same rows in arrays of `step`, but for the last."""
+def _stepped(parts: Iterable[Part], step: int) -> Iterable[Part]:
+    """The same rows in arrays of `step`, but for the last and those before chunks that are ready."""
     waiting: list[tuple[Array, Runs]] = []
     count = 0
-    for rows, runs in parts:
+    for part in parts:
+        if isinstance(part, Ready):
+            if waiting:
+                yield _joined(waiting)
+            waiting, count = [], 0
+            yield part
+            continue
+        rows, runs = part
         at = 0
         while at < len(rows):
             take = min(step - count, len(rows) - at)
@@ -246,3 +275,28 @@ class BlockFile:
             return Chunk(self.raw(entry), self.layout)
         except Corrupt as problem:
             raise Corrupt(f"{self.path.name}, {int(entry['offset'])}: {problem.message}") from None
+
+    def ready(self, *, joined: bool, pyramid: bool) -> Ready | None:
+        """Its chunks to be taken into another block; None when they had better be encoded anew.
+
+        Args:
+            joined: whether the rows before continue into it now.
+        """
+        index = self.level(0)
+        if 2 * int(index["rows"].sum()) < len(index) * chunk_rows(self.layout):
+            return None
+        opening = self.chunk(index[0]).runs()
+        if bool(opening.first[0]) == joined:
+            return None
+        last = self.chunk(index[-1])
+        groups = None
+        if pyramid:
+            everything = range(self.layout.count)
+            groups = Groups.concatenate([self.chunk(one).groups(everything) for one in self.level(FIRST_STORED)])
+            groups.first[0] = not joined
+        chunks = []
+        for one in index:
+            data = self.raw(one)
+            Chunk(data, self.layout)  # what is damaged is not handed on
+            chunks.append((data, int(one["rows"]), int(one["first"]), int(one["last"])))
+        return Ready(chunks, opening, last.runs().end(last.rows), groups)

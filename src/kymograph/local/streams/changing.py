@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from kymograph.engine.streams import overlapping
 from kymograph.errors import NotFound
-from kymograph.local.streams.block import block_rows, build
+from kymograph.local.streams.block import Part, block_rows, build
 from kymograph.local.streams.hot import encode_hot
 from kymograph.local.streams.ledger import hot_piece
 from kymograph.local.streams.pieces import Array, Piece
@@ -172,6 +172,8 @@ def enter(
 
 def remove(room: Room, stream: StreamState, start: int, end: int) -> int:
     """Uncover `[start, end)` and drop its rows. Returns how many."""
+    if start >= end:
+        return 0
     with stream.writing:
         _alive(stream)
         stream.check()
@@ -179,7 +181,7 @@ def remove(room: Room, stream: StreamState, start: int, end: int) -> int:
             pieces = stream.pieces.between(start, end)
             gone, came = stream.coverage.removing(start, end)
             following = stream.pieces.after(end)
-        if start >= end or not len(gone):
+        if not len(gone):
             return 0
         written: list[Piece] = []
         hot: list[Piece] = []
@@ -224,7 +226,7 @@ def rewritten(room: Room, stream: StreamState, group: Sequence[Piece]) -> list[P
     layout = stream.schema.layout
     most = block_rows(layout)
     written: list[Piece] = []
-    waiting: list[tuple[Array, Runs]] = []
+    waiting: list[Part] = []
     count, start, end = 0, group[0].start, group[-1].end
     paths = [piece.path for piece in group if piece.path]
 
@@ -235,16 +237,29 @@ def rewritten(room: Room, stream: StreamState, group: Sequence[Piece]) -> list[P
         written.append(room.write(stream, encoded, start, until))
         waiting, count, start = [], 0, until
 
+    def take(rows: Array, runs: Runs) -> None:
+        nonlocal count
+        at = 0
+        while at < len(rows):
+            if count >= most:
+                flush(int(rows[TIMESTAMP][at]))
+            some = min(most - count, len(rows) - at)
+            waiting.append((rows[at : at + some], runs.slice(at, at + some)))
+            at, count = at + some, count + some
+
     try:
         for piece in group:
+            ready = None
+            if piece.hot is None:
+                ready = room.open(piece, layout).ready(joined=piece.joined, pyramid=stream.schema.pyramid)
+            if ready is not None:
+                if count + piece.rows > most and count:
+                    flush(piece.start)
+                waiting.append(ready)
+                count += piece.rows
+                continue
             for rows, runs in whole(room, layout, piece):
-                at = 0
-                while at < len(rows):
-                    if count == most:
-                        flush(int(rows[TIMESTAMP][at]))
-                    take = min(most - count, len(rows) - at)
-                    waiting.append((rows[at : at + take], runs.slice(at, at + take)))
-                    at, count = at + take, count + take
+                take(rows, runs)
         flush(end)
     except BaseException:
         room.discard(written)

@@ -73,6 +73,9 @@ def merge(room: Room, stream: StreamState) -> int:
     """Merge one stretch of small blocks, should there be one. Returns blocks removed net."""
     most = block_rows(stream.schema.layout)
     with stream.lock:
+        changes = stream.pieces.changes
+        if changes == stream.merged:
+            return 0
         pieces = stream.pieces.all()
     group: list[Piece] = []
     rows = 0
@@ -87,6 +90,7 @@ def merge(room: Room, stream: StreamState) -> int:
         if piece is not None and piece.hot is None and piece.rows <= most // _SMALL:
             group, rows = [piece], piece.rows
     if len(group) < _MANY:
+        stream.merged = changes
         return 0
     try:
         written = rewritten(room, stream, group)

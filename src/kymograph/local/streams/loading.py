@@ -66,6 +66,7 @@ def _update(state: StreamState, fresh: list[Piece], coverage: Intervals) -> None
             pieces.add(piece)
         state.pieces, state.coverage = pieces, Coverage(coverage)
         state.version += 1
+        state.merged = -1
 
 
 def _identity(piece: Piece) -> tuple[int, str, bool]:

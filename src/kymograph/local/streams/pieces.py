@@ -58,12 +58,14 @@ class Pieces:
 
     Attributes:
         rows, bytes, pyramid_bytes, hot_rows, hot_bytes, hot_count, blocks, block_bytes: totals; `hot_bytes` are of the rows in memory.
+        changes: how often a piece came or went.
     """
 
     def __init__(self) -> None:
         self._pieces: list[Piece] = []
         self._firsts: list[int] = []
         self.rows = self.bytes = self.pyramid_bytes = 0
+        self.changes = 0
         self.hot_rows = self.hot_bytes = self.hot_count = self.blocks = self.block_bytes = 0
 
     def __len__(self) -> int:
@@ -128,6 +130,7 @@ class Pieces:
         return low, max(low, high)
 
     def _count(self, piece: Piece, sign: int) -> None:
+        self.changes += 1
         self.rows += sign * piece.rows
         self.bytes += sign * piece.bytes
         self.pyramid_bytes += sign * piece.pyramid_bytes

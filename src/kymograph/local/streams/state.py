@@ -30,6 +30,8 @@ class StreamState:
         self.coverage = Coverage(coverage)
         self.orders = Orders()
         self.dropped = False
+        # `pieces.changes` when there was nothing to merge
+        self.merged = -1
         self.damage: list[tuple[str, int]] = []
         self.version = 0
         # monotonic seconds at which the oldest hot rows came
