@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -69,10 +68,9 @@ class Server:
         """Bytes of the stored samples and their index, once settled and stopped."""
         return folder_bytes(self.folder)
 
-    def ask(self, path: str, **query: Any) -> Any:
-        """The data of an answer of Prometheus' API."""
-        answer = json.loads(self.call(f"/api/v1/{path}?{urllib.parse.urlencode(query)}"))
-        return answer["data"]["result"]
+    def ask(self, path: str, **query: Any) -> bytes:
+        """An answer of Prometheus' API."""
+        return self.call(f"/api/v1/{path}?{urllib.parse.urlencode(query)}")
 
     def call(self, path: str, body: bytes | None = None) -> bytes:
         with urllib.request.urlopen(urllib.request.Request(self.url + path, body), timeout=300) as answer:

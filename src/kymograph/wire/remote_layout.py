@@ -66,7 +66,7 @@ class Layout:
         starts: m + 1 places of series from the first one's; the last is where the last one ends.
         found: the same as places and slots; relative to the first series.
         samples: m + 1 numbers of the first sample of each series.
-        places: slot to its number among the m series.
+        places: slot to its number among the m series, the first where it is there several times.
     """
 
     expected: Bytes
@@ -94,7 +94,7 @@ class Layout:
             np.append(own.starts, end - first),
             own,
             np.concatenate([[0], np.cumsum(own.counts)]),
-            dict(zip(own.slots.tolist(), range(size), strict=True)),
+            dict(zip(own.slots[::-1].tolist(), range(size - 1, -1, -1), strict=True)),
         )
 
     def __len__(self) -> int:
