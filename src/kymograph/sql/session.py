@@ -16,11 +16,11 @@ from datafusion import SQLOptions
 
 from kymograph.engine.interface import Engine
 from kymograph.errors import KymographError, LimitExceeded, QueryError
-from kymograph.model.schema import TableSchema
+from kymograph.model.schema import SAMPLES, TableSchema
 from kymograph.model.time import TIME
 from kymograph.options import QueryLimits
 from kymograph.sql import filling, worker
-from kymograph.sql.catalog import Catalog
+from kymograph.sql.catalog import METRIC, Catalog
 from kymograph.sql.contexts import CPUS, planning, running
 from kymograph.sql.dataset import Access, SourceDataset
 from kymograph.sql.failure import translated
@@ -194,6 +194,17 @@ class _Run:
         tiers = self.tiers.tiers_of(table) if self.tiers is not None else ()
         return route(self.engine, tiers, *asked) if tiers else None
 
+    def _look_for_replaced(
+        self, datasets: Mapping[Key, SourceDataset], summing: Mapping[str, StandInDataset], start: int | None
+    ) -> None:
+        """Samples that were replaced by summaries are in no statement about samples."""
+        if self.tiers is None:
+            return
+        read = any(key[0] == METRIC or key == ("", SAMPLES) for key in datasets)
+        if read or any(one.table == SAMPLES for one in summing.values()):
+            upto = self.tiers.replaced_upto()
+            self.access.approximate |= upto is not None and (start is None or start <= upto)
+
     def _fill(self, tokens: Sequence[Token], block: Block, filled: Mapping[str, pa.Table]) -> pa.Table:
         # WITH queries before it belong to the statement, so a block that is the main SELECT takes them along
         prefix = list(tokens[: block.begin]) if tokens[0].is_word("with") and block.end == len(tokens) else []
@@ -228,6 +239,8 @@ class _Run:
                         self.unfit.clear()
                     self.unfit.add(self.text)
                 self.access.failure = None
+                self.access.tiers.clear()
+                self.access.approximate = False
         return self._answer(bound, values, extra, {}, put, streamed)
 
     def _span(self, table: TableSchema | None) -> tuple[int, int] | None:
@@ -263,6 +276,7 @@ class _Run:
             for name, bucket in buckets_of(plan, stand_ins, rewriter.floors).items():
                 summing[name].group(rewriter.floors.get(bucket))
             rows, bounds = _narrow(plan, datasets, subqueries=selects > 1)
+            self._look_for_replaced(datasets, summing, bounds[0])
             if joins or selects > 1:
                 check_joins(plan, lambda key: datasets[key].most_rows() if key in datasets else None)
             partitions = 1 if rows <= _SMALL else CPUS
@@ -272,7 +286,11 @@ class _Run:
                 running_frame = context.create_dataframe_from_logical_plan(plan)
                 schema = running_frame.schema()
                 # sums before SQL are made here, and nothing is put before they are known to fit
-                batches = iter(running_frame.execute_stream())
+                if 0 < rows <= _SMALL and selects == 1 and not joins and not any(t.value == "unnest" for t in tokens):
+                    # one SELECT of few rows yields no more than those, so they come at one go
+                    batches = iter(running_frame.collect())
+                else:
+                    batches = iter(running_frame.execute_stream())
                 if streamed:
                     put(schema)
                 self._hand_over(batches, put, None if streamed else self.limits.memory)
@@ -287,7 +305,7 @@ class _Run:
             if batch is None:
                 return
             self.access.check()
-            arrow = batch.to_pyarrow()
+            arrow = batch if isinstance(batch, pa.RecordBatch) else batch.to_pyarrow()
             rows += arrow.num_rows
             size += arrow.nbytes
             if self.limits.rows is not None and rows > self.limits.rows:

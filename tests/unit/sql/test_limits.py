@@ -234,3 +234,13 @@ def test_queries_run_side_by_side(session: SqlSession) -> None:
     for thread in threads:
         thread.join()
     assert results == [0] * 160
+
+
+def test_lists_that_make_many_rows_out_of_few_are_stopped() -> None:
+    engine = MemoryEngine()
+    engine.create_table(table_schema("t", ["host"], {"v": "int64"}))
+    columns = {"time": list(range(5000)), "host": ["a"] * 5000, "v": [1] * 5000}
+    engine.append("t", conform(to_table(columns), engine.tables()["t"]))
+    many = ", ".join(map(str, range(20_000)))
+    with pytest.raises(LimitExceeded):
+        SqlSession(engine).query(f"SELECT unnest([{many}]) AS n FROM t", limits=QueryLimits(timeout=5, rows=100_000))
