@@ -21,7 +21,8 @@ class Result:
 
     Attributes:
         tiers: what was read: "raw" for rows as they were written, otherwise tables of summaries.
-        approximate: whether the range begins or ends inside a summary whose rows are gone; that summary is left out.
+        approximate: whether rows that are gone may be missing: the range begins or ends inside a summary whose rows have
+            gone, or samples in it have been replaced by summaries.
     """
 
     def __init__(

@@ -45,11 +45,14 @@ def router(state: ServerState) -> APIRouter:
 def _rows(state: ServerState, request: SqlRequest) -> dict[str, Any]:
     began = time.monotonic()
     limits = state.limits.of_query(streamed=False)
-    table = state.slot.get().sql(request.sql, request.params, limits=limits).arrow()
+    found = state.slot.get().sql(request.sql, request.params, limits=limits)
+    table = found.arrow()
     return {
         "columns": [{"name": field.name, "type": str(field.type)} for field in table.schema],
         "rows": rows(table),
         "row_count": table.num_rows,
+        "tiers": found.tiers,
+        "approximate": found.approximate,
         "elapsed_ms": round((time.monotonic() - began) * 1000, 3),
     }
 

@@ -52,6 +52,11 @@ class StandInDataset(SourceDataset):
         self._stand_in = stand_in
         self._floor: Floor | None = None
 
+    @property
+    def table(self) -> str:
+        """The real table's name."""
+        return self._stand_in.table.name
+
     def group(self, floor: Floor | None) -> None:
         """Say to which bucket a time belongs, before DataFusion asks for fragments; None where that does not matter."""
         self._floor = floor

@@ -42,3 +42,6 @@ class TierKeeper(Protocol):
 
     def tiers_of(self, table: str) -> Sequence[Tier]:
         """Coarsest first."""
+
+    def replaced_upto(self) -> int | None:
+        """The latest time up to which samples of some series have been replaced by summaries, µs; None: nowhere."""

@@ -38,8 +38,12 @@ class WritersKeeper:
         return _held(self._downsampling.boundaries(ids), late, 0, tiers, self._touched.lost(SAMPLES), state.count)
 
     def tiers_of(self, table: str) -> list[SqlTier]:
-        """See `sql.partial.tiers.TierKeeper`."""
+        """See `sql.partial.tier.TierKeeper`."""
         return _sql_tiers(self._engine, self._now(), table, self._touched.lost(table))
+
+    def replaced_upto(self) -> int | None:
+        """See `sql.partial.tier.TierKeeper`."""
+        return _replaced(self._downsampling.state)
 
     def _now(self) -> _Now:
         known = self._rollups.known()
@@ -68,8 +72,12 @@ class ReadersKeeper:
         return _held(bounds, late, merging, _tiers(engine, self._now()), self._lost(SAMPLES), told)
 
     def tiers_of(self, table: str) -> list[SqlTier]:
-        """See `sql.partial.tiers.TierKeeper`."""
+        """See `sql.partial.tier.TierKeeper`."""
         return _sql_tiers(self._engine, self._now(), table, self._lost(table))
+
+    def replaced_upto(self) -> int | None:
+        """See `sql.partial.tier.TierKeeper`."""
+        return _replaced(State.of(self._engine.get_document(*DOCUMENT)))
 
     def _now(self) -> _Now:
         engine = self._engine
@@ -144,6 +152,11 @@ def _sql_tiers(engine: Engine, now: _Now, table: str, lost: int) -> list[SqlTier
             fields = {field: f"{field}_" for field in rollup.fields}
             found.append(SqlTier(name, frozenset(rollup.labels), fields, ROWS, rollup.every, oldest, upto, noted, lost))
     return sorted(found, key=lambda tier: -tier.width)
+
+
+def _replaced(state: State) -> int | None:
+    found = max((line.boundary for line in state.lines), default=BEGINNING)
+    return None if found == BEGINNING else found
 
 
 def _held(
