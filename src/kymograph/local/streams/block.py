@@ -127,7 +127,7 @@ def build(
     raw = offset
     level, summary = 0, b""
     if schema.pyramid:
-        for number, chunk, groups in _levels(Groups.concatenate(fine), orders):
+        for number, chunk, groups in _levels(Groups.concatenate(fine), orders, schema.layout):
             index.append((number, offset, len(chunk), len(groups), int(groups.times[0]), int(groups.times[-1])))
             pieces.append(chunk)
             offset += len(chunk)
@@ -184,14 +184,14 @@ def _joined(waiting: Sequence[tuple[Array, Runs]]) -> tuple[Array, Runs]:
     )
 
 
-def _levels(fine: Groups, orders: Orders) -> Iterable[tuple[int, bytes, Groups]]:
+def _levels(fine: Groups, orders: Orders, layout: Layout) -> Iterable[tuple[int, bytes, Groups]]:
     """Chunks of every stored level, up to the first that is short enough for the catalog."""
     groups = fine
     for level in range(FIRST_STORED, LAST_STORED + 1):
         groups = coarser(groups, level)
         for at in range(0, len(groups), _GROUP_CHUNK):
             part = groups.slice(at, at + _GROUP_CHUNK)
-            yield level, encode_groups(part, level, orders), part
+            yield level, encode_groups(part, level, orders, layout), part
         if len(groups) <= SUMMARY_GROUPS:
             return
 

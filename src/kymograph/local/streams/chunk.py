@@ -11,7 +11,7 @@ import numpy as np
 
 from kymograph.errors import Corrupt
 from kymograph.local.streams.lanes import FOLD, Array, Orders, decode, encode, encode_folded
-from kymograph.local.streams.pyramid import Groups, Runs, group_folded, group_rows, sum_type
+from kymograph.local.streams.pyramid import Groups, Runs, group_folded, group_rows, pack, sum_type, unpack
 from kymograph.model.stream import DATA, FACTOR, TIMESTAMP, Layout, rows_dtype
 
 # magic, level, reserved, rows, runs, lanes
@@ -21,6 +21,7 @@ _TIME = np.dtype("<i8")
 _RUN = np.dtype([("start", "<u4"), ("place", "<i8"), ("first", "u1")])
 _CHUNK_BYTES = 4 * 2**20
 _CHUNK_ROWS = 1 << 15
+_PACKED = 256
 
 
 def chunk_rows(layout: Layout) -> int:
@@ -78,8 +79,10 @@ def encode_rows(rows: Folded, runs: Runs, orders: Orders) -> bytes:
     return _sealed(0, len(rows.times), table.tobytes(), len(table), lanes)
 
 
-def encode_groups(groups: Groups, level: int, orders: Orders) -> bytes:
-    """Groups of one level as a chunk."""
+def encode_groups(groups: Groups, level: int, orders: Orders, layout: Layout) -> bytes:
+    """Groups of one level as a chunk; a few are packed, because a zoom reads them from many blocks."""
+    if len(groups) <= _PACKED:
+        return _sealed(level, len(groups), b"", 0, [pack(groups, layout)])
     flat = (groups.times, groups.counts, groups.places, groups.first.astype(np.uint8))
     lanes = [encode(lane, orders.of(-1000 * level - at, lane)) for at, lane in enumerate(flat)]
     for kind, wide in enumerate((groups.sums, groups.low, groups.high)):
@@ -168,6 +171,8 @@ class Chunk:
 
     def groups(self, places: Sequence[int]) -> Groups:
         """The groups of a level, with some columns."""
+        if self.rows <= _PACKED:
+            return unpack([bytes(self._view[self._at[0] : self._at[1]])], None, self._layout, places)
         times, counts, at = (self._lane(place, _TIME) for place in range(3))
         first = self._lane(3, np.dtype("u1"))
         count = self._layout.count

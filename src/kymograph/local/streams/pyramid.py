@@ -291,22 +291,23 @@ def pack(groups: Groups, layout: Layout) -> bytes:
     return data + zlib.crc32(data).to_bytes(4, "little")
 
 
-def unpack(parts: Sequence[bytes], joined: Sequence[bool], layout: Layout, places: Sequence[int]) -> Groups:
+def unpack(parts: Sequence[bytes], joined: Sequence[bool] | None, layout: Layout, places: Sequence[int]) -> Groups:
     """Some columns of the groups of several `pack`s, one after the other.
 
     Args:
-        joined: of each, whether what is before continues into it.
+        joined: of each, whether what is before continues into it; None: as it was when they were packed.
 
     Raises:
         Corrupt: a checksum does not hold.
     """
     bodies = [memoryview(part)[:-4] for part in parts]
     if any(zlib.crc32(body).to_bytes(4, "little") != part[-4:] for body, part in zip(bodies, parts, strict=True)):
-        raise Corrupt("a summary in the catalog is damaged", hint="run kymo check --repair")
+        raise Corrupt("groups are damaged", hint="run kymo check --repair")
     table = np.frombuffer(b"".join(bodies), _packed(layout))
     first = table["first"].astype(np.bool_)
-    lengths = np.array([len(body) for body in bodies]) // table.dtype.itemsize
-    first[np.cumsum(lengths) - lengths] = ~np.array(joined)
+    if joined is not None:
+        lengths = np.array([len(body) for body in bodies]) // table.dtype.itemsize
+        first[np.cumsum(lengths) - lengths] = ~np.array(joined)
     wide = [np.ascontiguousarray(table[name][:, list(places)].T) for name in ("sum", "min", "max")]
     flat = [np.ascontiguousarray(table[name]) for name in ("time", "count", "place")]
     return Groups(flat[0], flat[1], flat[2], first, *wide)
