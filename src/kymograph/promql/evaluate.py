@@ -125,14 +125,20 @@ class Evaluator:
         at = self.bounds[when.at == "end"] if isinstance(when.at, str) else when.at
         return Grid(at - when.offset, 0, self.grid.count)
 
-    def _read(self, node: ast.Selector, start: int, end: int, cuts: Cuts | None) -> SeriesSet | Pieces:
-        """Samples in (start, end]; pieces where some of them are only there as summaries, or need not be read."""
+    def _read(
+        self, node: ast.Selector, start: int, end: int, cuts: Cuts | None, *, newest: bool = False
+    ) -> SeriesSet | Pieces:
+        """Samples in (start, end]; pieces where some of them are only there as summaries, or need not be read.
+
+        Args:
+            newest: only the newest sample of each series counts.
+        """
         selection, tiers = self._source.select(node.matchers), self._source.tiers
         pieces = None if tiers is None else tiers.pieces(self._source, selection, start, end, cuts, self.meter)
         self.notes.read_from((RAW,) if pieces is None else pieces.tiers)
         if pieces is not None:
             return pieces
-        load = self._source.newest if cuts is None and end - start == self.lookback else self._source.load
+        load = self._source.newest if newest else self._source.load
         return load(selection, start, end, self.meter)
 
     def _warn_of_summaries(self, node: Node) -> None:
@@ -141,7 +147,8 @@ class Evaluator:
     def instants(self, node: ast.Selector) -> tuple[Frame, Floats]:
         """The newest sample of each series within the look-back, and its time in seconds [S, T]."""
         grid = self._moved(node.when)
-        series = self._read(node, grid.start - self.lookback, grid.end, None)
+        start = grid.start - self.lookback
+        series = self._read(node, start, grid.end, None, newest=grid.start == grid.end)
         self.meter.room(len(series.labels) * grid.count)
         if isinstance(series, Pieces):
             frame, seconds, cut = newest_of(series, grid, self.lookback)
