@@ -7,7 +7,7 @@ them become Arrow arrays, and lines with the same field names and types are conv
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -73,7 +73,7 @@ class Parsed:
     faults: Faults = field(default_factory=Faults)
 
 
-def parse(body: bytes, prefixes: Prefixes, *, precision: str = "ns", now: int) -> Parsed:
+def parse(body: bytes, prefixes: Prefixes, *, precision: str = "ns", now: int, cuts: Sequence[int] = ()) -> Parsed:
     """The points of a body.
 
     Args:
@@ -81,6 +81,7 @@ def parse(body: bytes, prefixes: Prefixes, *, precision: str = "ns", now: int) -
         prefixes: gives measurement and tags their codes, and remembers them for the next body.
         precision: unit of the times: ns, us, ms, s, m or h. Times finer than a microsecond are floored.
         now: µs, for lines without a time.
+        cuts: numbers of lines, from 0, where what another sender wrote begins.
 
     Raises:
         InvalidInput: no such precision, or more lines than `MOST_LINES`, or far too many spaces.
@@ -89,17 +90,18 @@ def parse(body: bytes, prefixes: Prefixes, *, precision: str = "ns", now: int) -
         raise InvalidInput(f"the body has more than {MOST_LINES:,} lines", hint=_LESS)
     if precision not in PRECISIONS:
         raise InvalidInput(f"{precision[:40]!r} is no precision", hint="ns, us, ms, s, m or h")
-    return _Body(body, prefixes, PRECISIONS[precision], now).read()
+    return _Body(body, prefixes, PRECISIONS[precision], now, cuts).read()
 
 
 class _Body:
-    def __init__(self, body: bytes, prefixes: Prefixes, unit: tuple[int, int], now: int) -> None:
+    def __init__(self, body: bytes, prefixes: Prefixes, unit: tuple[int, int], now: int, cuts: Sequence[int]) -> None:
         self._body = body
         self._buffer = pa.py_buffer(body)
         self._data: Bytes = np.frombuffer(body, np.uint8)
         self._prefixes = prefixes
         self._unit = unit
         self._now = now
+        self._cuts = cuts
         self._parsed = Parsed()
         # one pass finds line ends, spaces and everything odd below them
         low = self._data <= _SPACE
@@ -181,7 +183,7 @@ class _Body:
             fit[stamped] = some
         else:
             fit = np.ones(len(rows), np.bool_)
-        codes = self._prefixes.codes(self._pieces(starts, middle))
+        codes = self._prefixes.codes(self._pieces(starts, middle), np.searchsorted(rows, self._cuts).tolist())
         fit &= codes >= 0
         for picked, columns, good in shapes(Fields(self._buffer, middle + 1, last)):
             good &= fit[picked]

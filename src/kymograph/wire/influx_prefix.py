@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,21 +52,33 @@ class Prefixes:
         found = self._codes.get(prefix)
         return self._add(prefix) if found is None else found
 
-    def codes(self, column: pa.Array) -> Ints:
-        """The code of each of many prefixes (texts that need not be UTF-8), -1 for those that cannot be read."""
-        size = column.nbytes
+    def codes(self, column: pa.Array, cuts: Sequence[int] = ()) -> Ints:
+        """The code of each of many prefixes (texts that need not be UTF-8), -1 for those that cannot be read.
+
+        Args:
+            cuts: places where the lines of another sender begin: what each of them repeats is remembered by itself.
+        """
+        places = [0, *cuts, len(column)]
+        parts = [self._codes_of(column.slice(begin, end - begin)) for begin, end in pairwise(places) if end > begin]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def _codes_of(self, column: pa.Array) -> Ints:
+        ends = np.frombuffer(column.buffers()[1], np.int32)
+        size = int(ends[column.offset + len(column)] - ends[column.offset])
         # of columns of one size and first prefix there are few
-        key = (len(column), size, column[0].as_buffer().to_pybytes() if len(column) else b"")
+        key = (len(column), size, column[0].as_buffer().to_pybytes())
         before = self._columns.get(key)
         if before is not None and before[0].equals(column):
             return before[1]
         encoded = column.view(pa.binary()).dictionary_encode()
         distinct = np.array([self._code_or_none(prefix) for prefix in encoded.dictionary.to_pylist()], np.int64)
         found: Ints = distinct[encoded.indices.to_numpy()]
+        # a copy: the column may be a small part of a large one
+        kept = column.take(pa.array(np.arange(len(column), dtype=np.int32)))
         with self._lock:
             if self._held + size > _HELD:
                 self._columns, self._held = {}, 0
-            self._columns[key] = (column, found)
+            self._columns[key] = (kept, found)
             self._held += size
         return found
 

@@ -206,6 +206,18 @@ def test_codes_stay() -> None:
     assert prefixes.measurement_of(first).tolist() == [0] * 5000
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 30), max_size=20), min_size=1, max_size=6))
+def test_codes_are_the_same_however_bodies_are_joined(bodies: list[list[int]]) -> None:
+    prefixes = Prefixes()
+    for _ in range(2):  # the second time from memory
+        texts = [b"".join(b"m,a=%d v=1\n" % n for n in body) for body in bodies]
+        cuts = [sum(map(len, bodies[: n + 1])) for n in range(len(bodies) - 1)]
+        joined = parse(b"".join(texts), prefixes, now=NOW, cuts=cuts).points
+        found = joined[0].series if joined else []
+        assert [prefixes.series[code][1] for code in found] == [(("a", str(n)),) for body in bodies for n in body]
+
+
 def test_more_shapes_than_are_looked_for() -> None:
     body = b"".join(b"m f%d=1\n" % n for n in range(600))
     found, parsed = read(body)

@@ -64,20 +64,26 @@ class LineWriter:
     def __init__(self) -> None:
         self._known = _Known()
 
-    def write(self, store: Store, body: bytes, precision: str, now: int, describe: Describe) -> LinesReport:
-        """See `Store.write_lines`."""
+    def write(
+        self, store: Store, bodies: Sequence[bytes], precision: str, now: int, describe: Describe
+    ) -> tuple[int, list[Faults]]:
+        """Store bodies as one; see `Store.write_lines`. Returns the rows stored, and the faults of each body."""
         known = self._known
         if known.prefixes.full:
             known = self._known = _Known()
-        parsed = parse(body, known.prefixes, precision=precision, now=now)
+        body, ends = bodies[0], [0]
+        if len(bodies) > 1:
+            body = b"".join(each if each.endswith(b"\n") else each + b"\n" for each in bodies)
+            ends = np.cumsum([each.count(b"\n") + (not each.endswith(b"\n")) for each in bodies]).tolist()
+        parsed = parse(body, known.prefixes, precision=precision, now=now, cuts=ends[:-1])
         work = _Work(store, known, describe)
-        report = LinesReport(faults=parsed.faults)
         scalar, wide = work.split(parsed.points)
-        report.rows += work.store_samples(scalar)
+        rows = work.store_samples(scalar)
         for table, parts in wide.items():
-            report.rows += work.store_rows(table, parts)
-        report.faults.extend(work.faults)
-        return report
+            rows += work.store_rows(table, parts)
+        faults = parsed.faults
+        faults.extend(work.faults)
+        return rows, [faults] if len(bodies) == 1 else faults.divided(ends)
 
 
 def together(bodies: Sequence[bytes]) -> list[list[int]]:
@@ -88,19 +94,6 @@ def together(bodies: Sequence[bytes]) -> list[list[int]]:
     lone = [b'"' in body or body.count(b"\n") * 8 > len(body) + 1000 for body in bodies]
     plain = [place for place, alone in enumerate(lone) if not alone]
     return ([plain] if plain else []) + [[place] for place, alone in enumerate(lone) if alone]
-
-
-def joined(bodies: Sequence[bytes]) -> bytes:
-    """Several bodies as one."""
-    return b"".join(body if body.endswith(b"\n") else body + b"\n" for body in bodies)
-
-
-def divided(report: LinesReport, bodies: Sequence[bytes]) -> list[Faults]:
-    """The faults of joined bodies for each of them, numbered as in it."""
-    if not report.faults:
-        return [Faults() for _ in bodies]
-    counts = [body.count(b"\n") + (not body.endswith(b"\n")) for body in bodies]
-    return report.faults.divided(np.cumsum(counts).tolist())
 
 
 class _Known:

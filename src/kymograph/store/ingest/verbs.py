@@ -8,7 +8,7 @@ from typing import Any
 from kymograph.errors import KymographError
 from kymograph.model.time import to_micros
 from kymograph.store.ingest.exposition import PageWriter
-from kymograph.store.ingest.lines import LinesReport, LineWriter, divided, joined, together
+from kymograph.store.ingest.lines import LinesReport, LineWriter, together
 from kymograph.store.ingest.otlp import OtlpWriter
 from kymograph.store.jobs import now_micros
 from kymograph.store.metric_verbs import MetricVerbs
@@ -38,8 +38,8 @@ class IngestVerbs(TableVerbs, MetricVerbs):
         """
         body = lines.encode("utf-8", "surrogatepass") if isinstance(lines, str) else lines
         now = now_micros() if time is None else to_micros(time)
-        writer = self._kept("lines", LineWriter)
-        return writer.write(self, body, precision, now, self._describe_new)
+        rows, (faults,) = self._line_writer().write(self, [body], precision, now, self._describe_new)
+        return LinesReport(rows, faults)
 
     def write_line_bodies(
         self, bodies: Sequence[bytes], *, precision: str = "ns"
@@ -49,20 +49,23 @@ class IngestVerbs(TableVerbs, MetricVerbs):
         Returns:
             Rows stored in all, and for each body its faults, or the error for which it was not stored.
         """
-        rows = 0
+        rows, now = 0, now_micros()
         answers: list[Faults | KymographError] = [Faults() for _ in bodies]
         for places in together(bodies):
             some = [bodies[place] for place in places]
+            told: Sequence[Faults | KymographError]
             try:
-                report = self.write_lines(some[0] if len(some) == 1 else joined(some), precision=precision)
+                stored, told = self._line_writer().write(self, some, precision, now, self._describe_new)
             except KymographError as problem:
-                told: Sequence[Faults | KymographError] = [problem] * len(some)
+                told = [problem] * len(some)
             else:
-                rows += report.rows
-                told = divided(report, some)
+                rows += stored
             for place, answer in zip(places, told, strict=True):
                 answers[place] = answer
         return rows, answers
+
+    def _line_writer(self) -> LineWriter:
+        return self._kept("lines", LineWriter)
 
     def write_otlp(self, request: bytes, *, json: bool = False, promote: Iterable[str] = ()) -> Request:
         """Store an OTLP metrics request as scalar samples, all that can be taken in one step.
