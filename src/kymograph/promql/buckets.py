@@ -12,7 +12,7 @@ from kymograph.promql import ast, histogram
 from kymograph.promql.frame import Frame
 from kymograph.promql.histogram import Forced
 from kymograph.promql.labelling import told_apart
-from kymograph.promql.labels import quoted
+from kymograph.promql.labels import Labels, name_of, quoted
 from kymograph.promql.result import number
 from kymograph.promql.source import Floats
 
@@ -77,9 +77,11 @@ class _Told:
     def __init__(self, evaluator: Evaluator, source: ast.Node) -> None:
         self._evaluator, self._source = evaluator, source
 
-    def bad(self, text: str) -> None:
+    def bad(self, labels: Labels, text: str) -> None:
+        name = name_of(labels)
         self._evaluator.notes.warn(
-            f'bucket label "le" is missing or has a malformed value of {quoted(text)}',
+            f'bucket label "le" is missing or has a malformed value of {quoted(text)}'
+            + (f" for metric name {quoted(name)}" if name else ""),
             self._evaluator.where(self._source),
         )
 

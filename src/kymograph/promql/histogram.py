@@ -31,25 +31,26 @@ class Forced:
 
 
 def bound_of(text: str) -> float | None:
-    """An upper bound as Go's ParseFloat reads it, or None."""
+    """An upper bound as Go's ParseFloat reads it, or None; NaN bounds nothing."""
     if text.strip() != text or "_" in text:
         return None
     try:
-        return float(text)
+        bound = float(text)
     except ValueError:
         return None
+    return None if np.isnan(bound) else bound
 
 
 def reckoned(
     frame: Frame,
     reckon: Reckon,
-    bad: Callable[[str], None],
+    bad: Callable[[Labels, str], None],
     forced: Callable[[Forced], None],
     keep_names: bool = False,
 ) -> Frame:
     """Apply a function of (bounds [B], counts [B, T'], steps [T']) to each histogram of a frame.
 
-    `bad` is told what a series has in place of a usable `le`, `forced` of counts that had to be made monotonic.
+    `bad` is told of a series and what it has in place of a usable `le`, `forced` of counts that had to be made monotonic.
     """
     groups: dict[Labels, list[tuple[float, int]]] = {}
     for row, labels in enumerate(frame.labels):
@@ -57,7 +58,7 @@ def reckoned(
         bound = bound_of(text)
         if bound is None:
             if frame.present[row].any():
-                bad(text)
+                bad(labels, text)
             continue
         groups.setdefault(dropped(labels, _LE), []).append((bound, row))
     count = frame.values.shape[1]
@@ -154,6 +155,6 @@ def _rank(bounds: Floats, counts: Floats, value: Floats) -> Floats:
     inside = below + (counts[place, steps] - below) * (value - start) / (end - start)
     inside = np.where(value <= start, below, inside)
     found = np.where(np.isposinf(end) & (value < np.inf), below, inside)
-    # an interval that is open below has no line to follow
-    found = np.where(np.isneginf(start) & (value > start), below, found)
+    # a bucket that is open below has no line to follow: whatever lies in it lies below
+    found = np.where(np.isneginf(start) & (value > start), counts[place, steps], found)
     return np.asarray(np.where(np.isposinf(value), counts[-1], found), np.float64)
