@@ -209,7 +209,8 @@ class Runner:
             problem = self._one(wanted, query, at, as_range=False)
             if problem:
                 return name + problem
-        if wanted.span is None and wanted.matrix is None and not any(k == "string" for k, _ in wanted.directives):
+        as_range = wanted.span is None and wanted.matrix is None and "step()" not in wanted.query
+        if as_range and not any(k == "string" for k, _ in wanted.directives):
             problem = self._one(wanted, wanted.query, wanted.at, as_range=True)
             return f"as a range: {problem}" if problem else ""
         return ""
@@ -255,7 +256,7 @@ def _nodes(node: ast.Node) -> Iterator[ast.Node]:
 
 
 _UNSAFE = {"time", "timestamp", "predict_linear", "minute", "hour", "month", "year", "day_of_week", "day_of_month",
-           "day_of_year", "days_in_month", "lag", "start", "end", "now"}  # fmt: skip
+           "day_of_year", "days_in_month", "lag", "start", "end", "range", "now"}  # fmt: skip
 
 
 def pinned(query: str, at: int) -> str:

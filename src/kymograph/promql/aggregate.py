@@ -158,7 +158,8 @@ def quantile(frame: Frame, node: ast.Aggregate, q: Floats) -> Frame:
         rows = np.minimum(groups.starts[:, None] + np.maximum(place - blank, 0), len(order) - 1)
         return np.where(place < blank, np.nan, np.take_along_axis(ranked, rows, axis=0))
 
-    found = at(low) * (1 - weight) + at(high) * weight
+    # at a rank that is one value's own there is nothing to interpolate: 0 times infinity is NaN
+    found = np.where(weight == 0, at(low), at(low) * (1 - weight) + at(high) * weight)
     found = np.where(np.isnan(q), np.nan, np.where(q < 0, -np.inf, np.where(q > 1, np.inf, found)))
     return Frame(groups.labels, found, count > 0)
 

@@ -20,7 +20,7 @@ from kymograph.promql.overtime import OVER_TIME, quantiles, rollup_names, rollup
 from kymograph.promql.piece_windows import PieceWindows
 from kymograph.promql.piecewise import PIECEWISE
 from kymograph.promql.ranges import over_range
-from kymograph.promql.result import number
+from kymograph.promql.result import general, number
 from kymograph.promql.source import Floats
 from kymograph.promql.windows import Windows
 
@@ -66,7 +66,7 @@ def _now(evaluator: Evaluator) -> Floats:
     return evaluator.grid.times / 1e6
 
 
-_SCALARS = frozenset(("pi", "time", "start", "end", "step", "now", "scalar"))
+_SCALARS = frozenset(("pi", "time", "start", "end", "step", "range", "now", "scalar", "max_of", "min_of"))
 
 
 def _scalar(evaluator: Evaluator, node: ast.Call) -> Floats:
@@ -78,8 +78,13 @@ def _scalar(evaluator: Evaluator, node: ast.Call) -> Floats:
         return found
     if node.function in ("time", "now"):
         return _now(evaluator)
+    if node.function in ("max_of", "min_of"):
+        pick = np.maximum if node.function == "max_of" else np.minimum
+        either: Floats = pick(evaluator.scalar(node.arguments[0]), evaluator.scalar(node.arguments[1]))
+        return either
     start, end = evaluator.bounds
-    constants = {"pi": np.pi, "start": start / 1e6, "end": end / 1e6, "step": grid.step / 1e6}
+    constants = {"pi": np.pi, "start": start / 1e6, "end": end / 1e6, "range": (end - start) / 1e6}
+    constants["step"] = grid.step / 1e6
     return np.full(grid.count, constants[node.function])
 
 
@@ -110,6 +115,8 @@ def _windowed(evaluator: Evaluator, node: ast.Call) -> Frame:
         if isinstance(windows, PieceWindows):
             function = PIECEWISE[name]
         frame = _blocks(evaluator, windows, lambda block: function(block, *scalars))
+    if name == "integral" and scalars:
+        _doubt_strategy(evaluator, node, scalars[0][frame.present.any(axis=0)])
     if name in ("rate", "increase"):
         _doubt_counters(evaluator, node, frame)
     return frame if name in _NAMED or node.keep_names else frame.unnamed()
@@ -141,6 +148,14 @@ def _doubt_counters(evaluator: Evaluator, node: ast.Call, frame: Frame) -> None:
                 # Prometheus says the start of the query where a subquery stands
                 "1:1" if isinstance(ast.bare(node.arguments[0]), ast.Subquery) else evaluator.where(node.arguments[0]),
             )
+
+
+def _doubt_strategy(evaluator: Evaluator, node: ast.Call, strategy: Floats) -> None:
+    for value in np.unique(strategy[~np.isin(strategy, (0, 1, 2))]).tolist():
+        evaluator.notes.warn(
+            f"strategy should be 0, 1, or 2 (default), using 2, got {general(value)}",
+            evaluator.where(node.arguments[1]),
+        )
 
 
 def _smoothed(evaluator: Evaluator, node: ast.Call, windows: Windows, scalars: list[Floats]) -> Frame:

@@ -37,6 +37,7 @@ _SIGNATURES = {
     "range_over_time geomean_over_time mode_over_time distinct_over_time "
     "scrape_interval ideriv deriv_fast rate_over_sum zscore_over_time ascent_over_time descent_over_time "
     "increases_over_time decreases_over_time",
+    "m?s": "integral",
     "m?t": "rollup rollup_candlestick rollup_delta rollup_deriv rollup_increase rollup_rate rollup_scrape_interval",
     "ms": "predict_linear share_le_over_time share_gt_over_time share_eq_over_time count_le_over_time "
     "count_gt_over_time count_eq_over_time count_ne_over_time",
@@ -51,10 +52,11 @@ _SIGNATURES = {
     "vt*": "sort_by_label sort_by_label_desc",
     "vttt*": "label_join",
     "vtttt": "label_replace",
-    "": "pi time start end step now",
+    "": "pi time start end step range now",
+    "ss": "max_of min_of",
     "s": "vector",
 }
-_SCALARS = frozenset(("pi", "time", "start", "end", "step", "now", "scalar"))
+_SCALARS = frozenset(("pi", "time", "start", "end", "step", "range", "now", "scalar", "max_of", "min_of"))
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ def quantile(values: Floats, inside: Bools, q: Any) -> Floats:
     weight = rank - low
     rows = np.arange(len(values))
     below, above = (np.where(i < blank, np.nan, ranked[rows, np.maximum(i - blank, 0)]) for i in (low, high))
-    found = below * (1 - weight) + above * weight
+    # between equal infinities, and at a rank that is one value's own, there is nothing to interpolate
+    found = np.where(weight == 0, below, below * (1 - weight) + above * weight)
     found = np.where(np.isnan(q), np.nan, np.where(q < 0, -np.inf, np.where(q > 1, np.inf, found)))
     return np.asarray(found, np.float64)
 
@@ -81,7 +82,8 @@ def quantiles(windows: Windows, q: Floats) -> Answer:
 
 def _apart_from_median(values: Floats, inside: Bools) -> Floats:
     middle = quantile(values, inside, 0.5)
-    return quantile(np.abs(values - middle[:, None]), inside, 0.5)
+    found = quantile(np.abs(values - middle[:, None]), inside, 0.5)
+    return np.where((np.isnan(values) & inside).any(axis=1), np.nan, found)
 
 
 def _first_place(values: Floats, inside: Bools, last: bool, largest: bool) -> Any:
@@ -156,6 +158,44 @@ def integral(windows: Windows) -> Answer:
     areas[1:] = windows.values[:-1] * (np.diff(windows.times) / 1e6)
     rest = windows.last * (windows.ends - windows.at(windows.times, windows.hi - 1)) / 1e6
     return windows.steps_of(areas).sums(areas)[0] + rest, _there(windows)
+
+
+def _ends_added(left: Floats, right: Floats) -> tuple[Floats, Floats]:
+    """Sums of neighbours, and what float64 lost of them (Knuth's TwoSum); halves where only the sum overflows."""
+    total = left + right
+    back = total - left
+    lost = (left - (total - back)) + (right - back)
+    over = np.isinf(total) & np.isfinite(left) & np.isfinite(right)
+    half = np.where(over, left / 2 + right / 2, total / 2)
+    return half, np.where(np.isfinite(total), lost / 2, 0.0)
+
+
+def discrete_integral(windows: Windows, strategy: Floats | None = None) -> Answer:
+    """Prometheus' `integral`: over the samples alone, NaN counting as 0.
+
+    Args:
+        strategy: one per step: 0 takes the value at the left end of each interval, 1 at the right, anything else the
+            mean of both.
+    """
+    seconds = np.diff(windows.times) / 1e6
+    values = np.where(np.isnan(windows.values), 0.0, windows.values)
+    asked = np.full(windows.lo.shape[1], 2.0) if strategy is None else strategy
+    found = np.zeros(windows.lo.shape)
+    left, right = values[:-1], values[1:]
+
+    def area(heights: Floats) -> Floats:
+        areas = np.zeros(len(values))
+        areas[1:] = np.where(heights == 0, 0.0, heights * seconds)
+        return windows.steps_of(areas).sums(areas)[0]
+
+    for used, heights in (
+        (asked == 0, (left,)),
+        (asked == 1, (right,)),
+        ((asked != 0) & (asked != 1), _ends_added(left, right)),
+    ):
+        if used.any():
+            found[:, used] = sum(area(one)[:, used] for one in heights)
+    return found, _there(windows)
 
 
 def _signed(windows: Windows, sign: Callable[..., Any]) -> Windows:
@@ -241,6 +281,7 @@ OVER_TIME: dict[str, Callable[..., Answer]] = {
     "geomean_over_time": lambda w: (per_window(w, _geometric), _there(w)),
     "mode_over_time": lambda w: (per_window(w, _mode), _there(w)),
     "distinct_over_time": lambda w: (per_window(w, _distinct), _there(w)),
+    "integral": discrete_integral,
     "integrate": integral,
     "integrate_positive": lambda w: integral(_signed(w, np.maximum)),
     "integrate_negative": lambda w: integral(_signed(w, np.minimum)),

@@ -158,8 +158,8 @@ class Windows:
             size = self._reduced(np.add, np.abs(values))
             for row, step in np.argwhere((np.abs(found) < size * 2.0**-20) & (self.count > 0)):
                 # what cancels almost whole needs more digits than a long double has
-                found[row, step] = exact = exact_sum(values[self.lo[row, step] : self.hi[row, step]])
-                wide[row, step] = exact
+                found[row, step] = some = compensated(values[self.lo[row, step] : self.hi[row, step]])
+                wide[row, step] = some
         return found, wide
 
     def highest(self) -> Floats:
@@ -188,6 +188,20 @@ class Windows:
         running = np.concatenate([[0], np.cumsum(flags)])
         found: Ints = running[self.hi] - running[np.minimum(self.lo + 1, self.hi)]
         return found
+
+
+def compensated(values: Floats) -> float:
+    """The sum of finite values as Prometheus makes it (Kahan's, in Neumaier's form); exact where that overflows.
+
+    It keeps one compensation beside the sum: what spans more digits than both have is lost there, so it is here.
+    """
+    running = np.cumsum(values)
+    if not np.isfinite(running).all():
+        return exact_sum(values)
+    before = np.append(0.0, running[:-1])
+    larger, smaller = np.where(np.abs(before) >= np.abs(values), (before, values), (values, before))
+    lost = (larger - running) + smaller
+    return float(running[-1] + np.cumsum(lost)[-1])
 
 
 def exact_sum(values: Floats) -> float:
