@@ -86,8 +86,6 @@ def parse(body: bytes, prefixes: Prefixes, *, precision: str = "ns", now: int, c
     Raises:
         InvalidInput: no such precision, or more lines than `MOST_LINES`, or far too many spaces.
     """
-    if body.count(b"\n") > MOST_LINES:
-        raise InvalidInput(f"the body has more than {MOST_LINES:,} lines", hint=_LESS)
     if precision not in PRECISIONS:
         raise InvalidInput(f"{precision[:40]!r} is no precision", hint="ns, us, ms, s, m or h")
     return _Body(body, prefixes, PRECISIONS[precision], now, cuts).read()
@@ -110,6 +108,8 @@ class _Body:
         places = np.flatnonzero(low)
         kinds = self._data[places]
         ends = places[kinds == _NEWLINE]
+        if len(ends) > MOST_LINES:
+            raise InvalidInput(f"the body has more than {MOST_LINES:,} lines", hint=_LESS)
         if len(body) and body[-1] != _NEWLINE:
             ends = np.append(ends, len(body))
         self._spaces: Ints = places[kinds == _SPACE]

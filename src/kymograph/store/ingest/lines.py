@@ -74,7 +74,7 @@ class LineWriter:
         body, ends = bodies[0], [0]
         if len(bodies) > 1:
             body = b"".join(each if each.endswith(b"\n") else each + b"\n" for each in bodies)
-            ends = np.cumsum([each.count(b"\n") + (not each.endswith(b"\n")) for each in bodies]).tolist()
+            ends = np.cumsum([_feeds(each) + (not each.endswith(b"\n")) for each in bodies]).tolist()
         parsed = parse(body, known.prefixes, precision=precision, now=now, cuts=ends[:-1])
         work = _Work(store, known, describe)
         scalar, wide = work.split(parsed.points)
@@ -91,9 +91,14 @@ def together(bodies: Sequence[bytes]) -> list[list[int]]:
 
     Not those with a text, which may go over a line's end, and not those with so many lines that they may be refused.
     """
-    lone = [b'"' in body or body.count(b"\n") * 8 > len(body) + 1000 for body in bodies]
+    lone = [b'"' in body or _feeds(body) * 8 > len(body) + 1000 for body in bodies]
     plain = [place for place, alone in enumerate(lone) if not alone]
     return ([plain] if plain else []) + [[place] for place, alone in enumerate(lone) if alone]
+
+
+def _feeds(body: bytes) -> int:
+    """Line feeds in a body; where there are many, far faster than `bytes.count`."""
+    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == 10))
 
 
 class _Known:
