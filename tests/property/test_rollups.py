@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import kymograph
 from kymograph.model.time import HOUR, MINUTE
-from kymograph.promql import tiers
+from kymograph.promql import beside
 from kymograph.store.jobs import now_micros
 from kymograph.store.store import Store
 
@@ -141,6 +141,6 @@ class Machine(RuleBasedStateMachine):
 
 def test_rollups(monkeypatch: pytest.MonkeyPatch) -> None:
     # as if every sample that need not be read were worth another stretch
-    monkeypatch.setattr(tiers, "_SAMPLES_PER_STRETCH", 0)
-    monkeypatch.setattr(tiers, "_COLUMNS_PER_SAMPLE", 0)
+    monkeypatch.setattr(beside, "_SAMPLES_PER_STRETCH", 0)
+    monkeypatch.setattr(beside, "_COLUMNS_PER_SAMPLE", 0)
     run_state_machine_as_test(Machine, settings=settings(max_examples=10, stateful_step_count=10, deadline=None))

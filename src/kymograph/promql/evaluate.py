@@ -9,6 +9,7 @@ import numpy as np
 from kymograph.errors import QueryError
 from kymograph.promql import aggregate, ast, binary
 from kymograph.promql.ast import Node, When
+from kymograph.promql.beside import Cuts
 from kymograph.promql.fixed import is_fixed
 from kymograph.promql.frame import Frame, Grid, Notes, empty
 from kymograph.promql.labels import is_label_name, quoted
@@ -19,7 +20,7 @@ from kymograph.promql.pieces import Pieces, newest_of, points_of
 from kymograph.promql.piecewise import PIECEWISE
 from kymograph.promql.result import general
 from kymograph.promql.source import Floats, SeriesSet, Source
-from kymograph.promql.tiers import RAW, Cuts
+from kymograph.promql.tiers import RAW
 from kymograph.promql.windows import Windows, positions
 
 Value = Frame | Floats | str

@@ -7,9 +7,9 @@ a boundary of each series there are only its summaries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,24 +18,17 @@ from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, SERIES_ID
 from kymograph.model.summary import STATISTICS, Summaries, blended, ceil_to, summarised, together
 from kymograph.model.time import TIME, micros_of
-from kymograph.promql.frame import Grid
+from kymograph.promql.beside import Beside, Cuts, Range, Tier, left
 from kymograph.promql.index import Ints
 from kymograph.promql.labels import Bools
 from kymograph.promql.limits import Meter
-from kymograph.promql.piece_windows import BASIC, SUMS, needed
+from kymograph.promql.piece_windows import BASIC
 from kymograph.promql.pieces import Pieces, of_samples
 from kymograph.promql.source import Selection, SeriesSet, Source
 
 RAW = "raw"
 VERSION = "version"
 BEGINNING = -(2**62)
-_LEAST_BUCKETS = 8
-# a row of a tier takes as long to read as so many samples
-_COLUMNS_PER_SAMPLE = 3
-# and so long to begin reading samples once more (measured: 3 ms)
-_SAMPLES_PER_STRETCH = 25_000
-_FEW_STRETCHES = 8
-Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -52,25 +45,6 @@ class Level:
     table: str
     width: int
     boundary: Ints
-
-
-@dataclass(frozen=True)
-class Tier:
-    """Summaries beside the samples of all series, of buckets [time, time + width).
-
-    Attributes:
-        table: by series, with the statistics as columns.
-        width: µs.
-        oldest: of its rows, µs; None where it has none.
-        upto: buckets that end later are not made yet, µs.
-        touched: ranges of buckets that may not be believed at present.
-    """
-
-    table: str
-    width: int
-    oldest: int | None
-    upto: int
-    touched: tuple[Range, ...]
 
 
 @dataclass(frozen=True)
@@ -102,37 +76,11 @@ class Keeper(Protocol):
 
     def unchanged(self, held: Held) -> bool: ...
 
+    def beside(self, table: str) -> tuple[Sequence[Tier], int]:
+        """The rollups of a table by all of its labels, finest first; and up to when its rows may be gone, µs."""
 
-@dataclass(frozen=True)
-class Cuts:
-    """What a function over windows needs.
 
-    Attributes:
-        times: int64 µs ascending; a window begins or ends right after such a time.
-        names: the statistics.
-        firsts: whether a summary may lose its first sample to a window's start and still give the exact answer.
-    """
-
-    times: Ints
-    names: tuple[str, ...]
-    firsts: bool
-
-    @classmethod
-    def of(cls, function: str, grid: Grid, width: int) -> Cuts:
-        return cls(np.unique([grid.times - width, grid.times]), needed(function), function in SUMS)
-
-    def inside(self, width: int) -> Ints:
-        """Numbers of the buckets [n × width, (n + 1) × width) that are cut behind their beginning, ascending."""
-        place = self.times % width
-        found: Ints = np.unique(self.times[(place > 0) & (place < width - 1)] // width)
-        return found
-
-    def cut(self, rows: Summaries) -> Bools:
-        """Which summaries a window does cut."""
-        at = np.searchsorted(self.times, rows["first_time"], side="right" if self.firsts else "left")
-        edge = self.times[np.minimum(at, len(self.times) - 1)]
-        found: Bools = (at < len(self.times)) & (edge < rows["last_time"])
-        return found
+_NOTHING = Held((), (), 0, (), BEGINNING, None)
 
 
 class Tiers:
@@ -151,61 +99,122 @@ class Tiers:
         Args:
             cuts: where windows begin and end, when summaries can give the exact answer between; None: only samples can.
         """
-        if not len(selection.ids):
-            return None
         while True:
-            held = self._keeper.held(selection.ids)
-            if held is None:
+            held = self._keeper.held(selection.ids) if len(selection.ids) else None
+            beside = [self._beside(wide) for wide in selection.wide]
+            if held is None and not any(tiers for tiers, _ in beside):
                 return None
             meter.series(len(selection.labels))
-            found = _Reading(self._engine, source, selection, held, meter).pieces(start, end, cuts)
-            if self._keeper.unchanged(held):
+            reading = _Reading(
+                self._engine, source, selection, held or _NOTHING, meter, BASIC if cuts is None else cuts.names
+            )
+            found = reading.pieces(start, end, cuts, beside)
+            if held is None or self._keeper.unchanged(held):
                 return found
+
+    def _beside(self, wide: Any) -> tuple[list[Tier], int]:
+        tiers, lost = self._keeper.beside(wide.schema.name)
+        return [tier for tier in tiers if tier.fields.issuperset(wide.fields)], lost
 
 
 class _Reading:
     """One attempt at reading one selection."""
 
-    def __init__(self, engine: Engine, source: Source, selection: Selection, held: Held, meter: Meter) -> None:
+    def __init__(
+        self, engine: Engine, source: Source, selection: Selection, held: Held, meter: Meter, names: tuple[str, ...]
+    ) -> None:
         self._engine, self._source, self._meter, self._held = engine, source, meter, held
-        self._selection = selection
+        self._selection, self._names = selection, names
         self._scalars = Selection(selection.labels[: len(selection.ids)], selection.ids)
-        self._names: tuple[str, ...] = BASIC
         blank = np.full(len(selection.ids), BEGINNING, np.int64)
         # up to here, itself included, a series has no samples but late ones
         self._boundary = np.maximum.reduce([blank, *(level.boundary for level in held.levels)])
 
-    def pieces(self, start: int, end: int, cuts: Cuts | None) -> Pieces | None:
-        lowest = max(start, int(self._boundary.max()))
-        self._names = BASIC if cuts is None else cuts.names
+    def pieces(
+        self, start: int, end: int, cuts: Cuts | None, beside: Sequence[tuple[Sequence[Tier], int]]
+    ) -> Pieces | None:
         tiers: dict[str, None] = {}
+        parts = self._of_scalars(start, end, cuts, tiers) if len(self._selection.ids) else []
+        first = len(self._selection.ids)
+        for wide, (there, lost) in zip(self._selection.wide, beside, strict=True):
+            parts += self._of_table(
+                wide, first, Beside(there, lost, *self._table(wide, first)), (start, end), cuts, tiers
+            )
+            first += len(wide.rows) * len(wide.fields)
+        if not set(tiers) - {RAW}:
+            return None
+        return Pieces.of(self._selection.labels, together(parts, self._names), tuple(tiers))
+
+    def _of_scalars(self, start: int, end: int, cuts: Cuts | None, tiers: dict[str, None]) -> list[Summaries]:
+        lowest = max(start, int(self._boundary.max()))
+        beside = Beside(
+            self._held.tiers, self._held.lost, lambda tier, *span: self._rows(tier.table, *span)[0], self._counts
+        )
         parts: list[Summaries] = []
         taken: list[Range] = []
-        for tier, low, high in self._outlived(lowest, end, whole=lowest > start):
-            tiers.setdefault(tier.table)
-            parts.append(self._rows(tier.table, low, high)[0])
-            taken.append((low, high))
-        if cuts is not None:
-            present = max(lowest, max((high for _, high in taken), default=lowest + 1) - 1)
-            for tier in reversed(self._held.tiers):
-                routed = self._routed(tier, present, end, cuts)
-                if routed is not None:
-                    tiers.setdefault(tier.table)
-                    parts.append(routed[0])
-                    taken += routed[1]
-                    break
-        replaced = bool((self._boundary > start).any())
-        if not taken and not replaced:
-            return None
-        for low, high in _left(start, end, taken):
+        for table, rows, spans in beside.read(lowest, end, cuts, whole=lowest > start):
+            tiers.setdefault(table)
+            parts.append(rows)
+            taken += spans
+        for low, high in left(start, end, taken):
             raw = self._samples(low, high, after=self._boundary)
             if len(raw):
                 tiers.setdefault(RAW)
                 parts.append(raw)
-        if replaced:
+        if (self._boundary > start).any():
             parts += self._downsampled(start, end, tiers)
-        parts += self._others(start, end)
-        return Pieces.of(self._selection.labels, together(parts, self._names), tuple(tiers))
+        return parts
+
+    def _counts(self, tier: Tier, start: int, end: int) -> tuple[int, int]:
+        rows = self._engine.scan(tier.table, (), start, end, [TIME]).rows
+        there = SAMPLES in self._engine.tables()
+        return rows, self._engine.scan(SAMPLES, (), start, end, [TIME]).rows if there else 0
+
+    # fields of tables
+
+    def _of_table(
+        self, wide: Any, first: int, beside: Beside, span: Range, cuts: Cuts | None, tiers: dict[str, None]
+    ) -> list[Summaries]:
+        parts: list[Summaries] = []
+        taken: list[Range] = []
+        for table, rows, spans in beside.read(*span, cuts, whole=False):
+            tiers.setdefault(table)
+            parts.append(rows)
+            taken += spans
+        for low, high in left(*span, taken):
+            rows = of_samples(self._fields(wide, low, high))
+            if len(rows):
+                tiers.setdefault(RAW)
+                parts.append(Summaries(rows.series + first, rows.bucket, rows.columns))
+        return parts
+
+    def _fields(self, wide: Any, start: int, end: int) -> SeriesSet:
+        """Fields of a table as series of their own, in (start, end]."""
+        count = len(wide.rows) * len(wide.fields)
+        return self._source.load(Selection([()] * count, np.zeros(0, np.int64), [wide]), start, end, self._meter)
+
+    def _table(
+        self, wide: Any, first: int
+    ) -> tuple[Callable[[Tier, int, int], Summaries], Callable[[Tier, int, int], tuple[int, int]]]:
+        """How the rollups of a table are read, and how much there is to read."""
+
+        def rows(tier: Tier, start: int, end: int) -> Summaries:
+            schema = self._engine.tables()[tier.table]
+            order = [wide.schema.labels.index(label) for label in schema.labels]
+            labels = [tuple(row[place] for place in order) for row in wide.rows]
+            columns = [f"{field}_{name}" for field in wide.fields for name in self._names]
+            found = self._fields(replace(wide, schema=schema, rows=labels, fields=columns), start - 1, end - 1)
+            return _unfolded(found, len(wide.rows), len(wide.fields), self._names, first)
+
+        def counts(tier: Tier, start: int, end: int) -> tuple[int, int]:
+            several = (
+                self._engine.scan(table, (), start, end, [TIME]).rows for table in (tier.table, wide.schema.name)
+            )
+            return next(several), next(several)
+
+        return rows, counts
+
+    # samples and rows of scalar series
 
     def _samples(self, start: int, end: int, *, after: Ints | None = None, upto: Ints | None = None) -> Summaries:
         """Stored samples in (start, end] as pieces, staleness markers included."""
@@ -215,63 +224,6 @@ class _Reading:
         if upto is not None:
             rows = rows.taken(rows["first_time"] <= upto[rows.series])
         return rows
-
-    def _others(self, start: int, end: int) -> list[Summaries]:
-        """Fields of tables, which have no summaries."""
-        if not self._selection.wide:
-            return []
-        first = len(self._selection.ids)
-        none = np.zeros(0, np.int64)
-        rest = Selection(self._selection.labels[first:], none, self._selection.wide)
-        rows = of_samples(self._source.load(rest, start, end, self._meter))
-        return [Summaries(rows.series + first, rows.bucket, rows.columns)]
-
-    # summaries beside the samples
-
-    def _outlived(self, start: int, end: int, *, whole: bool) -> Iterator[tuple[Tier, int, int]]:
-        """Stretches [low, high) whose samples may be gone; with `whole` only of buckets that begin after `start`."""
-        gone, nothing = self._held.lost, True
-        for tier in self._held.tiers:  # finest first: what the finer ones have lost, too, the coarser may have
-            if tier.oldest is None or gone <= start:
-                continue
-            low = -(-(start + 1) // tier.width) * tier.width if whole else _floor(start + 1, tier.width)
-            low = max(low, _floor(tier.oldest, tier.width))
-            # the bucket in which samples begin to be there is whole only in the rollup
-            high = min(-(-gone // tier.width) * tier.width if nothing else _floor(gone, tier.width), tier.upto, end + 1)
-            if low < high:
-                for first, last in _left_of(low, -(-high // tier.width) * tier.width, tier.touched):
-                    yield tier, first, last
-                gone, nothing = low, False
-
-    def _routed(self, tier: Tier, start: int, end: int, cuts: Cuts) -> tuple[Summaries, list[Range]] | None:
-        """Rows of the buckets after `start` that a tier gives exactly, and where; None where it would save little."""
-        low, high = -(-(start + 1) // tier.width), min(end + 1, tier.upto) // tier.width
-        if high - low < _LEAST_BUCKETS or tier.oldest is None:
-            return None
-        good = np.ones(high - low, np.bool_)
-        _spoil(good, cuts.inside(tier.width) - low)
-        for first, last in tier.touched:
-            good[max(0, first // tier.width - low) : max(0, -(-last // tier.width) - low)] = False
-        if not _pays(good):
-            return None
-        saved = self._saved(tier, low * tier.width, high * tier.width)
-        if saved <= _price(good):
-            return None
-        rows, _ = self._rows(tier.table, low * tier.width, high * tier.width)
-        number = rows.bucket // tier.width - low
-        _spoil(good, number[cuts.cut(rows)])
-        if not _pays(good) or saved <= _price(good):
-            return None
-        flips = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]])))
-        spans = ((flips + low) * tier.width).reshape(-1, 2).tolist()
-        return rows.taken(good[number]), [(first, last) for first, last in spans]
-
-    def _saved(self, tier: Tier, start: int, end: int) -> int:
-        """How many samples could be read in the time that the tier's fewer rows, but more columns save."""
-        if SAMPLES not in self._engine.tables():
-            return 2**62
-        rows, samples = (self._engine.scan(table, (), start, end, [TIME]).rows for table in (tier.table, SAMPLES))
-        return samples - rows * _COLUMNS_PER_SAMPLE
 
     def _rows(self, table: str, start: int, end: int, names: Sequence[str] | None = None) -> tuple[Summaries, Ints]:
         """Stored summaries with a time in [start, end), by place, and their versions."""
@@ -324,6 +276,22 @@ class _Reading:
         return summarised(rows.series, bucket, rows["first_time"], rows["first"])
 
 
+def _unfolded(found: SeriesSet, rows: int, fields: int, names: Sequence[str], first: int) -> Summaries:
+    """Summaries of fields × rows series from the columns of each, which came as series of their own."""
+    parts = []
+    for field in range(fields):
+        columns = {}
+        for place, name in enumerate(names):
+            block = (field * len(names) + place) * rows
+            low, high = found.offsets[block], found.offsets[block + rows]
+            values = found.values[low:high]
+            columns[name] = values.astype(np.int64) if STATISTICS[name] == "int64" else values
+        counts = np.diff(found.offsets[block : block + rows + 1])
+        series = np.repeat(np.arange(rows) + first + field * rows, counts)
+        parts.append(Summaries(series, found.times[low:high], columns))
+    return together(parts, names)
+
+
 def _keys(rows: Summaries, width: int) -> Ints:
     """One number per series and bucket; buckets are at least a second wide."""
     found: Ints = rows.series * 2**40 + rows.bucket // width
@@ -333,39 +301,3 @@ def _keys(rows: Summaries, width: int) -> Ints:
 def _stale(rows: Summaries) -> Bools:
     found: Bools = SeriesSet([], rows.bucket, np.ascontiguousarray(rows["first"]), rows.bucket).stale
     return found
-
-
-def _spoil(good: Bools, numbers: Ints) -> None:
-    good[numbers[(numbers >= 0) & (numbers < len(good))]] = False
-
-
-def _pays(good: Bools) -> bool:
-    """Whether enough buckets are left."""
-    return bool(good.any() and good.sum() * 2 >= len(good))
-
-
-def _price(good: Bools) -> int:
-    """What it costs to read the stretches of samples between the buckets that are left, in samples."""
-    stretches = int((np.diff(good.astype(np.int8)) == 1).sum())
-    return 0 if stretches <= _FEW_STRETCHES else stretches * _SAMPLES_PER_STRETCH
-
-
-def _left(start: int, end: int, taken: Sequence[Range]) -> Iterator[Range]:
-    """What of (start, end] lies in none of the ranges [low, high), each as (start, end]."""
-    at = start
-    for low, high in sorted(taken):
-        if low - 1 > at:
-            yield at, min(low - 1, end)
-        at = max(at, high - 1)
-    if at < end:
-        yield at, end
-
-
-def _left_of(low: int, high: int, taken: Sequence[Range]) -> Iterator[Range]:
-    """What of [low, high) lies in none of the ranges [start, end)."""
-    for start, end in _left(low - 1, high - 1, taken):
-        yield start + 1, end + 1
-
-
-def _floor(time: int, width: int) -> int:
-    return time // width * width

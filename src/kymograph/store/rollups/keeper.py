@@ -9,8 +9,9 @@ from typing import Any
 from kymograph.engine.interface import Engine
 from kymograph.model.schema import SAMPLES
 from kymograph.model.summary import Ints
+from kymograph.promql.beside import Range, Tier
 from kymograph.promql.index import LabelIndex
-from kymograph.promql.tiers import BEGINNING, Held, Level, Range, Tier
+from kymograph.promql.tiers import BEGINNING, Held, Level
 from kymograph.sql.partial.tier import Tier as SqlTier
 from kymograph.store.jobs import now_micros
 from kymograph.store.rollups import definition, touched
@@ -36,6 +37,10 @@ class WritersKeeper:
             late = self._touched.ranges(KEY)
         tiers = _tiers(self._engine, self._now())
         return _held(self._downsampling.boundaries(ids), late, 0, tiers, self._touched.lost(SAMPLES), state.count)
+
+    def beside(self, table: str) -> tuple[list[Tier], int]:
+        """See `promql.tiers.Keeper`."""
+        return _table_tiers(self._engine, self._now(), table), self._touched.lost(table)
 
     def tiers_of(self, table: str) -> list[SqlTier]:
         """See `sql.partial.tier.TierKeeper`."""
@@ -70,6 +75,10 @@ class ReadersKeeper:
         merging = state.version if state.pending is not None and "late" in state.pending else 0
         late = _ranges(engine.documents(touched.DOCUMENT), KEY)
         return _held(bounds, late, merging, _tiers(engine, self._now()), self._lost(SAMPLES), told)
+
+    def beside(self, table: str) -> tuple[list[Tier], int]:
+        """See `promql.tiers.Keeper`."""
+        return _table_tiers(self._engine, self._now(), table), self._lost(table)
 
     def tiers_of(self, table: str) -> list[SqlTier]:
         """See `sql.partial.tier.TierKeeper`."""
@@ -138,6 +147,19 @@ def _tiers(engine: Engine, now: _Now) -> list[Tier]:
             upto, noted = now.reach(name)
             found.append(Tier(name, rollup.every, engine.statistics(name).oldest, upto, noted))
     return found
+
+
+def _table_tiers(engine: Engine, now: _Now, table: str) -> list[Tier]:
+    """The rollups of a table whose rows are the summaries of single series."""
+    found = []
+    for name, rollup in now.known.items():
+        if rollup.grouped or rollup.query or rollup.by_series or now.known[now.chain(name)[-1]].source != table:
+            continue
+        if name in engine.tables():
+            upto, noted = now.reach(name)
+            oldest, fields = engine.statistics(name).oldest, frozenset(rollup.fields)
+            found.append(Tier(name, rollup.every, oldest, upto, noted, fields))
+    return sorted(found, key=lambda tier: tier.width)
 
 
 def _sql_tiers(engine: Engine, now: _Now, table: str, lost: int) -> list[SqlTier]:

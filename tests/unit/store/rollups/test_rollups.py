@@ -315,3 +315,34 @@ def test_sql_reads_rollups_of_tables(store: Store) -> None:
     store.prune(force=True)
     assert store.sql("SELECT count(*) AS n FROM t").rows() == [{"n": 7200}]
     assert store.sql(text, span).approximate
+
+
+def test_promql_reads_rollups_of_tables(store: Store) -> None:
+    times = BASE + np.arange(3600) * SECOND
+    random = np.random.default_rng(5)
+    rows = {"host": ["a", "b"] * 1800, "room": ["x", "y", "y"] * 1200, "v": random.normal(size=3600)}
+    more = {"n": random.integers(-9, 9, 3600), "up": random.random(3600) > 0.5}
+    store.write("t", {"time": times, **rows, **more})
+    queries = ["avg_over_time(t_v[17m])", "rate(t_n[20m])", "stddev_over_time(t_n[15m])", "sum_over_time(t_up[10m])"]
+    queries += ['integrate_negative({__name__=~"t_v|t_n",host="a"}[15m]) keep_metric_names', "max_over_time(t_v[10m])"]
+    span = {"start": BASE + 20 * MINUTE, "end": BASE + HOUR, "step": "10m"}
+    before = [store.promql_range(query, **span) for query in queries]
+    store.create_rollup("t_1m", "t", "1m", by=["room", "host"])
+    store.create_rollup("t_5m", "t_1m", "5m")
+    for query, wanted in zip(queries, before, strict=True):
+        found = store.promql_range(query, **span)
+        assert found.labels == wanted.labels
+        assert found.times.tolist() == wanted.times.tolist()
+        np.testing.assert_allclose(found.values, wanted.values, rtol=1e-10, atol=1e-9)
+        assert not found.warnings
+        assert wanted.tiers == ["raw"]
+        assert {"t_1m", "t_5m"} & set(found.tiers), query
+    store.write("t", {"time": [BASE + 30 * MINUTE], "host": ["a"], "room": ["x"], "v": [1e6], "n": [1], "up": [True]})
+    found = store.promql_range("max_over_time(t_v[10m])", **span)
+    assert found.values.max() == 1e6
+    store.refresh_rollup("t_5m")
+    store.set_retention("t", Retention(age=kymograph.store.jobs.now_micros() - BASE - 50 * MINUTE))
+    store.prune(force=True)
+    found = store.promql_range("count_over_time(t_v[10m])", **span)
+    assert len(found.values) == len(before[5].values)
+    assert found.tiers[0] == "t_1m"
