@@ -259,6 +259,7 @@ def test_requests_one_behind_the_other(recorded: Running) -> None:
         b"\x00" * 100,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET\r\n\r\n",
+        b"BREW /api/info HTTP/1.1\r\nHost: localhost\r\n\r\n",  # a method that nobody knows
         b"CONNECT example.org:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"G\xc3\x84T / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"POST /api/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",

@@ -44,7 +44,7 @@ def test_health(living: Running) -> None:
 def test_own_metrics_are_valid_exposition(living: Running) -> None:
     with living.client() as http:
         http.get("/nothing/here")
-        http.request("BREW", "/api/info")
+        http.request("PURGE", "/api/info")
         first = http.get("/metrics")
         second = http.get("/metrics")
     assert first.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -97,7 +97,7 @@ def test_unknown_paths(recorded: Running, path: str) -> None:
     assert answer.json()["error"]["code"] == "not_found"
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "BREW", "POST"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "PURGE", "POST"])
 def test_wrong_methods(recorded: Running, method: str) -> None:
     with recorded.client() as http:
         answer = http.request(method, "/api/info")
