@@ -245,11 +245,10 @@ def test_queries_are_answered_after_bombs() -> None:
 
 def test_cross_joins_are_refused_before_they_run() -> None:
     with bombed(4, 32) as url:
-        began = time.monotonic()
         answers = throw(url, CROSSES * 4)
         assert {answer.status_code for answer in answers} == {422}
-        assert "without an equality" in answers[0].json()["error"]["message"]
-        assert time.monotonic() - began < 4
+        # the words of the refusal: one that ran until its time was up has others
+        assert all("without an equality" in answer.json()["error"]["message"] for answer in answers)
         assert answers_again(url)
 
 
