@@ -49,7 +49,8 @@ class Waveform:
         made = np.empty(count, self.layout.rows)
         numbers = self._done + np.arange(count, dtype=np.int64)
         made["timestamp"] = START + numbers * 1_000_000 // self.rate
-        turn = ((numbers % (self.rate * 3600)) * (2 * np.pi * 60 / self.rate)).astype(np.float32)
+        # within one cycle, because float32 holds no large angle finely enough
+        turn = ((numbers * 60 % self.rate) * (2 * np.pi / self.rate)).astype(np.float32)
         for column in range(self.layout.count):
             values = self._column(column, turn, count)
             if self.layout.dtype.kind == "f":

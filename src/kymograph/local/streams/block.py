@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from kymograph.errors import Corrupt
 from kymograph.local.files import storage_errors
 from kymograph.local.streams.chunk import Chunk, Folded, chunk_rows, encode_groups, encode_rows
+from kymograph.local.streams.cores import ahead
 from kymograph.local.streams.lanes import Array, Orders, decode, encode
 from kymograph.local.streams.pyramid import (
     FIRST_STORED,
@@ -72,7 +74,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Ready:
-    """Chunks of another block that are taken as they are, with their groups of the finest stored level."""
+    """Encoded chunks, with their groups of the finest stored level."""
 
     chunks: Sequence[tuple[bytes, int, int, int]]  # bytes, rows, first and last time
     opening: Runs
@@ -104,25 +106,14 @@ def build(
     fine: list[Groups] = []
     offset = len(MAGIC)
     opening: Runs | None = None
-    for part in _stepped(parts, step):
-        if isinstance(part, Ready):
-            for data, count, first, last in part.chunks:
-                index.append((0, offset, len(data), count, first, last))
-                pieces.append(data)
-                offset += len(data)
-            opening, end = opening or part.opening, part.end
-            fine += [part.groups] if part.groups is not None else []
-            continue
-        rows, runs = part
-        folded = Folded(rows)
-        data = encode_rows(folded, runs, orders)
-        index.append((0, offset, len(data), len(rows), int(folded.times[0]), int(folded.times[-1])))
-        pieces.append(data)
-        offset += len(data)
-        opening = opening or runs
-        end = runs.end(len(rows))
-        if schema.pyramid:
-            fine.append(folded.groups(runs, FIRST_STORED))
+    works = (partial(_encoded, part, orders, schema.pyramid) for part in _stepped(parts, step))
+    for ready in ahead(works):
+        for data, count, first, last in ready.chunks:
+            index.append((0, offset, len(data), count, first, last))
+            pieces.append(data)
+            offset += len(data)
+        opening, end = opening or ready.opening, ready.end
+        fine += [ready.groups] if ready.groups is not None else []
     assert opening is not None
     raw = offset
     level, summary = 0, b""
@@ -150,6 +141,17 @@ def build(
         summary=summary,
         checksum=zlib.crc32(foot),
     )
+
+
+def _encoded(part: Part, orders: Orders, pyramid: bool) -> Ready:
+    """The rows as a chunk."""
+    if isinstance(part, Ready):
+        return part
+    rows, runs = part
+    folded = Folded(rows)
+    data = encode_rows(folded, runs, orders)
+    chunk = (data, len(rows), int(folded.times[0]), int(folded.times[-1]))
+    return Ready([chunk], runs, runs.end(len(rows)), folded.groups(runs, FIRST_STORED) if pyramid else None)
 
 
 def _stepped(parts: Iterable[Part], step: int) -> Iterable[Part]:

@@ -30,7 +30,10 @@ _KEPT = 32
 
 
 class Orders:
-    """Which difference suits each lane, found by looking at a sample of it now and then. One per encoding thread."""
+    """Which difference suits each lane, found by looking at a sample of it now and then.
+
+    Threads may share it: what they overwrite of each other is only when to look again.
+    """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[int, int]] = {}

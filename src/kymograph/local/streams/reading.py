@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from kymograph.errors import Corrupt, StorageError
+from kymograph.local.streams.cores import ahead
 from kymograph.local.streams.pieces import Array, Piece
 from kymograph.local.streams.pyramid import Runs
 from kymograph.local.streams.room import Room
@@ -21,13 +19,7 @@ from kymograph.model.interval import Intervals
 from kymograph.model.stream import DATA, TIMESTAMP, Layout, rows_dtype
 
 Work = Callable[[], Array]
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _ATTEMPTS = 5
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_CORES, "kymograph-stream")
 
 
 def read_rows(
@@ -86,21 +78,7 @@ def _decoded(
     room: Room, stream: StreamState, start: int | None, end: int | None, places: Sequence[int]
 ) -> Iterator[Array]:
     """Rows in time order, a chunk or a hot piece at a time, not cut at gaps."""
-    ahead: deque[Future[Array]] = deque()
-    try:
-        for work in _works(room, stream, start, end, places):
-            ahead.append(_pool().submit(work))
-            if len(ahead) > 2 * _CORES:
-                rows = ahead.popleft().result()
-                if len(rows):
-                    yield rows
-        while ahead:
-            rows = ahead.popleft().result()
-            if len(rows):
-                yield rows
-    finally:
-        for future in ahead:
-            future.cancel()
+    return (rows for rows in ahead(_works(room, stream, start, end, places)) if len(rows))
 
 
 def _works(
