@@ -14,6 +14,7 @@ the document names first: rows that carry it have them already.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from kymograph.engine.interface import Engine
-from kymograph.errors import InvalidInput
+from kymograph.errors import InvalidInput, StorageError
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, SERIES_ID
 from kymograph.model.summary import (
@@ -48,6 +49,7 @@ from kymograph.store.rollups.sources import sample_rows, slices
 from kymograph.store.rollups.touched import Range, Touched, Watch
 from kymograph.store.rollups.watched import unwatched
 
+log = logging.getLogger("kymograph.store")
 # a boundary moves when it lags by this part of the age: each move rewrites the blocks that it runs through
 _LAG = 8
 
@@ -143,7 +145,7 @@ class Downsampling:
         if not len(active) or low >= high:
             return 0, 0
         gate = max([high, *(one.boundary for one in self.state.lines)]) + 1
-        with self._touched.shut(SAMPLES, gate):
+        with self._alone(gate):
             self._merge_late()
             made = self._gathered(line, active if ids is not None else None, active, low, high)
             self._forget(line.interval, active, low, high)
@@ -187,7 +189,7 @@ class Downsampling:
             return 0
         ranges, done = self._whole(noted), False
         try:
-            with self._touched.shut(SAMPLES, ranges[-1][1]), self.merging:
+            with self._alone(ranges[-1][1]), self.merging:
                 self._keep(version=self.state.version + 1, pending={"late": ranges})
                 count = self._merged(ranges)
                 self._keep(pending=None)
@@ -240,6 +242,29 @@ class Downsampling:
         there = there.taken(np.isin(old, fresh.series * 2**40 + fresh.bucket // SECOND))
         append_level(self._inner, interval, blended(together([there, fresh])), self.state.version)
 
+    @contextmanager
+    def _alone(self, below: int) -> Iterator[None]:
+        """No write below a time in here; nor later where this ends with something half done, before that is finished.
+
+        A sample that came between would be taken for one that is in its summary already, and removed.
+        """
+        with self._touched.shut(SAMPLES, below):
+            try:
+                yield
+            except BaseException:
+                if self.state.pending is not None:
+                    self._touched.refuse(SAMPLES, below)
+                raise
+
+    def open(self) -> None:
+        """Finish what a crash has left half done; where the disk refuses that, the job will, and nothing late is taken before."""
+        pending = self.state.pending or {}
+        try:
+            self.recover()
+        except StorageError as problem:
+            log.error("downsampling is half done, and cannot be finished yet: %s", problem)
+            self._touched.refuse(SAMPLES, pending["late"][-1][1] if "late" in pending else pending["upto"] + 1)
+
     def recover(self) -> None:
         """Finish what is half done."""
         pending = self.state.pending
@@ -254,6 +279,7 @@ class Downsampling:
                 line = Line(chosen, pending["interval"], None)
                 self._remove(line, self._ids(line), None, pending["upto"] + 1)
             self._keep(pending=None)
+            self._touched.allow(SAMPLES)
 
     # rows
 

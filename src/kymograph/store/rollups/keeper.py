@@ -35,8 +35,8 @@ class WritersKeeper:
         with self._downsampling.settled():
             state = self._downsampling.state
             late = self._touched.ranges(KEY)
-        tiers = _tiers(self._engine, self._now())
-        return _held(self._downsampling.boundaries(ids), late, 0, tiers, self._touched.lost(SAMPLES), state.count)
+        bounds, tiers = self._downsampling.boundaries(ids), _tiers(self._engine, self._now())
+        return _held(bounds, late, _merging(state), tiers, self._touched.lost(SAMPLES), state.count)
 
     def beside(self, table: str) -> tuple[list[Tier], int]:
         """See `promql.tiers.Keeper`."""
@@ -72,9 +72,8 @@ class ReadersKeeper:
         told = engine.get_document(*DOCUMENT)
         state = State.of(told)
         bounds = boundaries(((line, self._ids(line)) for line in state.lines), ids)
-        merging = state.version if state.pending is not None and "late" in state.pending else 0
         late = _ranges(engine.documents(touched.DOCUMENT), KEY)
-        return _held(bounds, late, merging, _tiers(engine, self._now()), self._lost(SAMPLES), told)
+        return _held(bounds, late, _merging(state), _tiers(engine, self._now()), self._lost(SAMPLES), told)
 
     def beside(self, table: str) -> tuple[list[Tier], int]:
         """See `promql.tiers.Keeper`."""
@@ -179,6 +178,11 @@ def _sql_tiers(engine: Engine, now: _Now, table: str, lost: int) -> list[SqlTier
 def _replaced(state: State) -> int | None:
     found = max((line.boundary for line in state.lines), default=BEGINNING)
     return None if found == BEGINNING else found
+
+
+def _merging(state: State) -> int:
+    """Version of the summaries that have late samples which are in the table of samples still; 0 with none."""
+    return state.version if state.pending is not None and "late" in state.pending else 0
 
 
 def _held(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kymograph.engine.interface import Engine
+from kymograph.errors import StorageError
 from kymograph.model.summary import Ints
 
 DOCUMENT = "touched"
@@ -82,6 +83,8 @@ class Touched:
         self._under_way: dict[int, tuple[str, int]] = {}
         self._noting: set[int] = set()
         self._gates: list[tuple[str, int]] = []
+        # gates that nobody stands at: behind them something is half done
+        self._refusals: list[tuple[str, int]] = []
 
     def watch(self, watch: Watch) -> None:
         """Note what touches a table below `watch.upto` from now on. Durable when it returns; earlier writes have ended."""
@@ -146,7 +149,7 @@ class Touched:
     def begin(self, table: str, times: Callable[[], Ints]) -> int:
         """Before an append of rows of these times, µs. Returns a ticket for `end`, which has to follow."""
         with self._changed:
-            concerned = [watch for watch in self._watches.values() if table in watch.tables]
+            concerned = self.watched(table)
             if not concerned and not self._gates:
                 self._tickets += 1
                 self._under_way[self._tickets] = (table, BEGINNING)
@@ -154,6 +157,8 @@ class Touched:
             known = times()
             low = int(known.min())
             self._wait_for_gate(table, low)
+            # the first watch of all may have begun behind the gate
+            concerned = self.watched(table)
             late = {watch.key: _runs(known, watch) for watch in concerned if low < watch.upto}
             return self._begin(table, low, late, deleted=False)
 
@@ -208,6 +213,15 @@ class Touched:
                 self._gates.remove(gate)
                 self._changed.notify_all()
 
+    def refuse(self, table: str, below: int) -> None:
+        """Refuse writes to the table below a time until `allow`."""
+        with self._changed:
+            self._refusals.append((table, below))
+
+    def allow(self, table: str) -> None:
+        with self._changed:
+            self._refusals = [refusal for refusal in self._refusals if refusal[0] != table]
+
     def ranges(self, key: str) -> list[Range]:
         """Everything noted, ascending, none overlapping another: where summaries may not be believed."""
         with self._changed:
@@ -259,6 +273,11 @@ class Touched:
     def _wait_for_gate(self, table: str, low: int) -> None:
         while any(shut == table and low < below for shut, below in self._gates):
             self._changed.wait()
+        if any(refused == table and low < below for refused, below in self._refusals):
+            raise StorageError(
+                f"table {table}: nothing older than what was summarised is taken while that is half done",
+                hint="the disk failed meanwhile; it is tried again every half minute",
+            )
 
     def _drain(self, watch: Watch) -> None:
         self._wait_for_writers(watch.tables, watch.upto)

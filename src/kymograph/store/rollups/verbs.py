@@ -50,7 +50,7 @@ class RollupVerbs(QueryVerbs):
         super().__init__(engine if reading else cast(Engine, Watched(engine)), options, path, place)
         if not reading:
             # what a crash has left half done comes before the first write
-            self._downsampling().recover()
+            self._downsampling().open()
             self._jobs.add(Job(JOB, _PAUSE, self.run_rollups))
 
     def create_rollup(
