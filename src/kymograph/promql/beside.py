@@ -18,7 +18,7 @@ _LEAST_BUCKETS = 8
 _COLUMNS_PER_SAMPLE = 3
 # and so long to begin reading samples once more (measured: 3 ms)
 _SAMPLES_PER_STRETCH = 25_000
-_FEW_STRETCHES = 8
+_FEW_STRETCHES = 16
 Range = tuple[int, int]
 
 

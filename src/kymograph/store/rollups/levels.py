@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from kymograph.engine.interface import Engine
+from kymograph.errors import AlreadyExists
 from kymograph.model.batch import conform
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import FIELD_TYPES, SAMPLES, SERIES_ID, TableSchema
@@ -99,6 +100,8 @@ def append_level(engine: Engine, interval: int, made: Summaries, version: int) -
     table = table_of(interval)
     if table not in engine.tables():
         engine.create_table(level_schema(interval, engine.tables()[SAMPLES]))
+    elif not (engine.tables()[table].by_series and VERSION in engine.tables()[table].columns):
+        raise AlreadyExists(f"there is a table {table} already, which summaries need", hint="drop it, or copy it away")
     columns: dict[str, Any] = {TIME: pa.array(made.bucket).view(TIME_TYPE), SERIES_ID: pa.array(made.series)}
     columns |= {name: pa.array(values) for name, values in made.columns.items()}
     columns[VERSION] = pa.array(np.full(len(made), version, np.int64))

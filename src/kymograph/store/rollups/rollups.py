@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kymograph.engine.interface import Engine
-from kymograph.errors import AlreadyExists, InvalidInput, NotFound
+from kymograph.errors import AlreadyExists, InvalidInput, KymographError, NotFound, StoreClosed
 from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, TableSchema
 from kymograph.options import Retention
 from kymograph.store.jobs import now_micros
@@ -127,9 +127,18 @@ class Rollups:
         """Bring every rollup up to date: what is new, and what late data and deletions touched."""
         self._look_for_losses()
         rows = buckets = 0
+        problem: KymographError | None = None
         for name in self._in_order(self._known):
-            done = self.advance(name, now_micros())
+            try:
+                done = self.advance(name, now_micros())
+            except StoreClosed:
+                raise
+            except KymographError as failure:  # the others go on
+                problem = problem or failure
+                continue
             rows, buckets = rows + done[0], buckets + done[1]
+        if problem is not None:
+            raise problem
         return f"{rows} rows of {len(self._known)} rollups written, {buckets} stretches"
 
     def advance(self, name: str, now: int) -> tuple[int, int]:

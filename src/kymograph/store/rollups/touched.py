@@ -35,7 +35,7 @@ class Watch:
         key: whose, and the key of the durable note.
         tables: what is summarised.
         width: µs of a bucket; noted ranges are whole buckets.
-        upto: rows older than this have been summarised, µs.
+        upto: rows older than this have been, or are being summarised, µs.
     """
 
     key: str
@@ -71,6 +71,8 @@ class Touched:
             key: Watch(key, tuple(told["tables"]), told["width"], told["upto"])
             for key, told in engine.documents(WATCH).items()
         }
+        # up to when the owners say that they have summarised, µs
+        self._settled = {key: watch.upto for key, watch in self._watches.items()}
         self._notes: dict[str, list[_Note]] = {
             key: [_Note(start, end, deleted) for start, end, deleted in ranges]
             for key, ranges in engine.documents(DOCUMENT).items()
@@ -98,7 +100,7 @@ class Touched:
         with self._changed:
             for kind in (WATCH, DOCUMENT):
                 self._engine.put_document(kind, key, None)
-            for known in (self._watches, self._notes, self._durable):
+            for known in (self._watches, self._settled, self._notes, self._durable):
                 known.pop(key, None)
 
     def watched(self, table: str) -> list[Watch]:
@@ -129,7 +131,7 @@ class Touched:
     def upto(self, key: str) -> int:
         """Up to when its owner says that it has summarised, µs."""
         with self._changed:
-            return self._watches[key].upto
+            return self._settled[key]
 
     def raise_to(self, key: str, upto: int) -> None:
         """Watch up to a later time; returns when every write below it that nobody noted has ended.
@@ -255,6 +257,7 @@ class Touched:
     def _keep(self, watch: Watch) -> None:
         told = {"tables": list(watch.tables), "width": watch.width, "upto": watch.upto}
         self._engine.put_document(WATCH, watch.key, told)
+        self._settled[watch.key] = watch.upto
 
     def _begin(self, table: str, low: int, touched: dict[str, list[Range]], *, deleted: bool) -> int:
         """A ticket for a write that begins; what it will touch is noted durably."""

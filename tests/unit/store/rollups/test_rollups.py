@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import kymograph
 from kymograph import Retention
-from kymograph.errors import AlreadyExists, InvalidInput, KymographError, NotFound, ReadOnly, SchemaError
+from kymograph.errors import AlreadyExists, InvalidInput, KymographError, NotFound, ReadOnly, SchemaError, StorageError
 from kymograph.model.summary import STATISTICS
 from kymograph.model.time import DAY, HOUR, MINUTE, SECOND
 from kymograph.store.store import Store
@@ -346,3 +347,49 @@ def test_promql_reads_rollups_of_tables(store: Store) -> None:
     found = store.promql_range("count_over_time(t_v[10m])", **span)
     assert len(found.values) == len(before[5].values)
     assert found.tiers[0] == "t_1m"
+
+
+@pytest.mark.parametrize("after", range(1, 6))
+def test_a_refresh_that_failed_is_done_again(tmp_path: Path, after: int) -> None:
+    with kymograph.connect(tmp_path / "s", sync="off") as store:
+        ramp(store, 120)
+        store.create_rollup("m_1m", refresh=False)
+        store.create_rollup("m_5m", "m_1m", "5m", refresh=False)
+        wanted = store.promql("sum_over_time(m[2h])", time=BASE + 2 * HOUR).values.tolist()
+        left, engine = [after], store.engine.inner  # type: ignore[attr-defined]
+        works = {name: getattr(engine, name) for name in ("append", "put_document", "put_documents")}
+        for name, work in works.items():
+            setattr(engine, name, _failing(work, left))
+        for _ in range(3):
+            with contextlib.suppress(StorageError):
+                store.refresh_rollup("m_5m", BASE, BASE + HOUR)
+        assert left[0] < 0
+        for name, work in works.items():
+            setattr(engine, name, work)
+        found = store.promql("sum_over_time(m[2h])", time=BASE + 2 * HOUR)
+        assert found.values.tolist() == wanted
+        store.refresh_rollup("m_5m")
+        assert (len(rows(store, "m_1m")), len(rows(store, "m_5m"))) == (120, 24)
+        found = store.promql("sum_over_time(m[2h])", time=BASE + 2 * HOUR)
+        assert (found.values.tolist(), "m_5m" in found.tiers) == (wanted, True)
+
+
+def _failing(work: Any, left: list[int]) -> Any:
+    def run(*arguments: Any, **named: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise StorageError("the disk is gone")
+        return work(*arguments, **named)
+
+    return run
+
+
+def test_one_that_fails_does_not_hold_up_the_others(store: Store) -> None:
+    ramp(store)
+    text = "SELECT time_bucket('1m', time) AS t, max(1 / CAST(value AS BIGINT)) AS m FROM metric.m WHERE value > 0 GROUP BY 1"
+    store.create_rollup("a", query=text)
+    store.create_rollup("b")
+    store.gauge("m", 0.5, {"host": "a"}, time=BASE + 1)
+    with pytest.raises(KymographError):
+        store.run_rollups()
+    assert {one["name"]: one["waiting"] for one in store.rollups()} == {"a": 1, "b": 0}

@@ -93,8 +93,9 @@ def test_raising_waits_for_writers_that_were_in_time(touched: Touched) -> None:
     assert inside.wait(10)
     threads[1].start()
     # whoever writes below the new time from here on is late
-    while touched.upto("r") != 30 * MINUTE:
+    while touched.watched("t")[0].upto != 30 * MINUTE:
         pass
+    assert touched.upto("r") == 20 * MINUTE
     with touched.writing("t", np.array([26 * MINUTE])):
         pass
     assert touched.ranges("r") == [(26 * MINUTE, 27 * MINUTE)]
