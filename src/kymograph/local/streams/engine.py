@@ -41,6 +41,8 @@ class LocalStreams:
         self._readable, self._writable, self._wake = readable, writable, wake
         self._whole = folder
         self._folder = folder.streams
+        if options.read_only:
+            self._folder.room.refresh = readable
         self._read_only = options.read_only
         limit = options.head_bytes if options.cap is None else max(2**18, options.cap // 32)
         self._hot_limit = min(options.head_bytes, limit)

@@ -22,8 +22,8 @@ def fold(room: Room, stream: StreamState) -> int:
     """Make blocks of all hot rows there are now; small neighbours are taken along. Returns rows folded."""
     total = 0
     for group in _groups(stream):
-        written = rewritten(room, stream, group)
-        if publish(room, stream, group, written):
+        written = _rewritten(room, stream, group)
+        if written is not None and publish(room, stream, group, written):
             total += sum(piece.rows for piece in group if piece.hot is not None)
     with stream.lock:
         stream.hot_since = time.monotonic() if stream.pieces.hot_count else None
@@ -92,11 +92,17 @@ def merge(room: Room, stream: StreamState) -> int:
     if len(group) < _MANY:
         stream.merged = changes
         return 0
-    try:
-        written = rewritten(room, stream, group)
-    except StorageError:
-        with stream.lock:
-            if all(stream.pieces.has(piece) for piece in group):
-                raise
+    written = _rewritten(room, stream, group)
+    if written is None or not publish(room, stream, group, written):
         return 0
-    return len(group) - len(written) if publish(room, stream, group, written) else 0
+    return len(group) - len(written)
+
+
+def _rewritten(room: Room, stream: StreamState, group: list[Piece]) -> list[Piece] | None:
+    """Neighbours written as full blocks; None when one of them was changed meanwhile."""
+    try:
+        return rewritten(room, stream, group)
+    except StorageError:
+        if room.gone(stream, group):
+            return None
+        raise

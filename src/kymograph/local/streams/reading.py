@@ -19,7 +19,7 @@ from kymograph.model.interval import Intervals
 from kymograph.model.stream import DATA, TIMESTAMP, Layout, rows_dtype
 
 Work = Callable[[], Array]
-_ATTEMPTS = 5
+_ATTEMPTS = 20
 
 
 def read_rows(
@@ -100,9 +100,8 @@ def _works(
                     block = room.open(piece, layout)
                 except StorageError:
                     attempts += 1
-                    with stream.lock:
-                        if stream.pieces.has(piece) or attempts == _ATTEMPTS:
-                            raise
+                    if attempts == _ATTEMPTS or not room.gone(stream, [piece]):
+                        raise
                     break
                 if block.checksum != piece.checksum:
                     raise Corrupt(f"stream {stream.schema.path}: block {piece.path} is not the one that was written")
@@ -157,9 +156,8 @@ def count_rows(room: Room, stream: StreamState, start: int | None, end: int | No
             return sum(_count(room, stream.schema.layout, piece, start, end) for piece in pieces)
         except StorageError:
             attempts += 1
-            with stream.lock:
-                if attempts == _ATTEMPTS or all(stream.pieces.has(piece) for piece in pieces):
-                    raise
+            if attempts == _ATTEMPTS or not room.gone(stream, pieces):
+                raise
 
 
 def _count(room: Room, layout: Layout, piece: Piece, start: int | None, end: int | None) -> int:

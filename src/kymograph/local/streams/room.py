@@ -29,6 +29,7 @@ class Room:
 
     Attributes:
         writing: bytes of files that no catalog knows yet.
+        refresh: sees what another process has committed; for those that find a block gone.
     """
 
     def __init__(self, folder: Path, files: Files, catalog: Catalog, *, sync: bool, read_only: bool) -> None:
@@ -37,6 +38,7 @@ class Room:
         self.ledger = Ledger(catalog, read_only=read_only)
         self.commits = Commits(catalog, self._remove_doubtful)
         self.writing = 0
+        self.refresh: Callable[[], object] = lambda: None
         self._sync = sync
         self._lock = threading.Lock()
         self._doubtful: list[str] = []
@@ -113,6 +115,12 @@ class Room:
             while len(self._open) > _OPEN:
                 self._open.popitem(last=False)
         return opened
+
+    def gone(self, stream: StreamState, pieces: Iterable[Piece]) -> bool:
+        """Whether one of these pieces has been replaced or removed meanwhile, so that its file may be missing."""
+        self.refresh()
+        with stream.lock:
+            return stream.dropped or not all(stream.pieces.has(piece) for piece in pieces)
 
     def close(self) -> None:
         """Let go of open blocks."""

@@ -26,7 +26,7 @@ from kymograph.local.streams.room import Room
 from kymograph.local.streams.state import StreamState
 from kymograph.model.stream import FACTOR, TIMESTAMP, Layout
 
-_ATTEMPTS = 5
+_ATTEMPTS = 20
 # pieces whose groups are put together at a time
 _BATCH = 256
 
@@ -85,9 +85,8 @@ def _groups(
             return
         except StorageError:
             attempts += 1
-            with stream.lock:
-                if attempts == _ATTEMPTS or all(stream.pieces.has(piece) for piece in pieces):
-                    raise
+            if attempts == _ATTEMPTS or not room.gone(stream, pieces):
+                raise
 
 
 def _needed(stream: StreamState, start: int | None, end: int | None, level: int) -> list[Piece]:
