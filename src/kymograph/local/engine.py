@@ -24,6 +24,7 @@ from kymograph.errors import (
     StoreClosed,
 )
 from kymograph.local import integrity, retention, ringed, sealing
+from kymograph.local.attempts import Attempts
 from kymograph.local.catalog import Catalog
 from kymograph.local.commit import Committer
 from kymograph.local.files import Files, storage_errors
@@ -65,7 +66,7 @@ class LocalEngine(Copying):
         self.options = options or StoreOptions()
         self.notes: list[str] = []
         self.failure = ""
-        self._disk_full = False
+        self._stuck = self._disk_full = False  # whether it keeps the head large, and is for want of room
         self._files = files or Files()
         self._closed = False
         self._wake = threading.Condition()
@@ -174,7 +175,7 @@ class LocalEngine(Copying):
         while self._head_bytes() > self._head_limit:
             with self._wake:
                 self._wake.notify_all()
-                if self.failure:
+                if self.failure and self._stuck:
                     kind = DiskFull if self._disk_full else StorageError
                     raise kind(f"cannot seal, so nothing more is taken: {self.failure}")
                 self._wake.wait(0.05)
@@ -333,7 +334,7 @@ class LocalEngine(Copying):
                     self._wake.notify_all()
                     self._wake.wait(min(pause, 5.0))
             except Exception as problem:
-                self.failure = repr(problem)
+                self.failure, self._stuck = repr(problem), True
                 log.exception("background work failed")
                 time.sleep(1)
 
@@ -342,15 +343,17 @@ class LocalEngine(Copying):
             self._wake.notify_all()
 
     def _maintain_once(self) -> None:
-        tables = list(self._folder.tables.values())
+        attempts = Attempts()
         full = self._head_bytes() > self._head_limit // 2
-        largest = max(tables, key=lambda t: t.head.total_bytes, default=None)
-        now = time.monotonic()
-        for table in tables:
-            if (full and table is largest) or table.head.age(now) * 1e6 > self.options.seal_after:
-                self._seal(table)
-        sealing.compact(self._folder, eager=False)
-        self.streams.maintain()
+        now, stuck = time.monotonic(), 0
+        for table in sorted(self._folder.tables.values(), key=lambda t: -t.head.total_bytes):
+            large = full and self._head_bytes() > self._head_limit // 2
+            if large or table.head.age(now) * 1e6 > self.options.seal_after:
+                stuck += 0 if attempts.run(self._seal, table) else table.head.total_bytes
+        self._stuck = stuck > self._head_limit // 2
+        attempts.run(lambda: sealing.compact(self._folder, eager=False))
+        attempts.run(self.streams.maintain)
+        attempts.end()
         if not full:
             self._folder.catalog.shrink(_SPARE_BYTES)
 

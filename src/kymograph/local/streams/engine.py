@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from kymograph.engine.streams import READ_ROWS, Array, StreamStatistics, check_insert
 from kymograph.errors import AlreadyExists, KymographError, NotFound, SchemaError, StorageError
 from kymograph.local import retention
+from kymograph.local.attempts import Attempts
 from kymograph.local.folder import Folder
 from kymograph.local.streams import changing, folding
 from kymograph.local.streams.reading import count_rows, read_rows
@@ -199,24 +200,26 @@ class LocalStreams:
 
     def maintain(self) -> None:
         """What background work there is now."""
-        try:
-            now = time.monotonic()
-            for state in list(self._folder.states.values()):
-                since = state.hot_since
-                old = since is not None and (now - since) * 1e6 > self._seal_after
-                if old or self._wants_folding(state):
-                    folding.fold(self._folder.room, state)
-                folding.merge(self._folder.room, state)
-            while self._hot_bytes() > self._hot_limit // 2:
-                folding.fold(
-                    self._folder.room, max(self._folder.states.values(), key=lambda state: state.pieces.hot_bytes)
-                )
-            self.failure = None
-        except KymographError as problem:
-            self.failure = problem
-            raise
-        finally:
-            self._tell()
+        attempts, failed, now = Attempts(), set[StreamState](), time.monotonic()
+        for state in list(self._folder.states.values()):
+            since = state.hot_since
+            old = since is not None and (now - since) * 1e6 > self._seal_after
+            due = old or self._wants_folding(state)
+            well = not due or attempts.run(folding.fold, self._folder.room, state)
+            if not (well and attempts.run(folding.merge, self._folder.room, state)):
+                failed.add(state)
+        while self._hot_bytes() > self._hot_limit // 2:
+            left = [state for state in list(self._folder.states.values()) if state not in failed]
+            largest = max(left, key=lambda state: state.pieces.hot_bytes, default=None)
+            if largest is None or not largest.pieces.hot_bytes:
+                break
+            if not attempts.run(folding.fold, self._folder.room, largest):
+                failed.add(largest)
+        # what keeps the log from becoming smaller is what writers are told
+        stuck = sum(state.pieces.hot_bytes for state in failed) > self._hot_limit // 2
+        self.failure = attempts.problems[0] if stuck else None
+        self._tell()
+        attempts.end()
 
     def wants_work(self) -> bool:
         """Whether background work should not wait."""
