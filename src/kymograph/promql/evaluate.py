@@ -21,7 +21,7 @@ from kymograph.promql.piecewise import PIECEWISE
 from kymograph.promql.result import general
 from kymograph.promql.source import Floats, SeriesSet, Source
 from kymograph.promql.tiers import RAW
-from kymograph.promql.windows import Windows, positions
+from kymograph.promql.windows import CARRIED, Windows, positions
 
 Value = Frame | Floats | str
 _SUBQUERY_STEP = 60_000_000
@@ -184,19 +184,21 @@ class Evaluator:
         if not isinstance(node, ast.Subquery):
             node = ast.Subquery(node.position, node, self.implicit, self.grid.step or None)
         grid = self._moved(node.when)
-        series = self._subquery(node, grid)
+        carry = self.lookback if function in CARRIED else 0
+        series = self._subquery(node, grid, node.window + carry)
         self.meter.room(len(series.labels) * grid.count)
-        return Windows(series, grid, node.window, self.grid.times)
+        return Windows(series, grid, node.window, self.grid.times, carry=carry)
 
     def _windows_of(self, node: ast.Selector, grid: Grid, width: int, function: str) -> Windows:
         piecewise = function in PIECEWISE
         cuts = Cuts.of(function, grid, width) if piecewise else None
-        found = self._read(node, grid.start - width, grid.end, cuts)
+        carry = self.lookback if function in CARRIED else 0
+        found = self._read(node, grid.start - width - carry, grid.end, cuts)
         if not isinstance(found, Pieces):
-            return Windows(found.without(found.stale), grid, width, self.grid.times)
+            return Windows(found.without(found.stale), grid, width, self.grid.times, carry=carry)
         pieces = found.live()
         if piecewise:
-            windows = PieceWindows.over(pieces, grid, width, self.grid.times)
+            windows = PieceWindows.over(pieces, grid, width, self.grid.times, carry)
             if windows.inexact(function).any():
                 self._warn_of_summaries(node)
             return windows
@@ -204,10 +206,10 @@ class Evaluator:
             self._warn_of_summaries(node)
         return Windows(points_of(pieces, function), grid, width, self.grid.times)
 
-    def _subquery(self, node: ast.Subquery, grid: Grid) -> SeriesSet:
+    def _subquery(self, node: ast.Subquery, grid: Grid, width: int) -> SeriesSet:
         step = node.step or _SUBQUERY_STEP
         # at multiples of the step, the first one after the window's open start
-        start = ((grid.start - node.window) // step + 1) * step
+        start = ((grid.start - width) // step + 1) * step
         count = max(0, (grid.end - start) // step + 1)
         self.meter.room(count)
         inner = self._on(Grid(start, step, count))

@@ -6,6 +6,7 @@ Every function takes Windows (and scalars [T]) and gives values and presence, bo
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -153,11 +154,18 @@ def _zscore(windows: Windows) -> Answer:
 
 
 def integral(windows: Windows) -> Answer:
-    """MetricsQL `integrate`: each value times the seconds until the next one, the last until the window's end."""
+    """MetricsQL `integrate`: each value times the seconds until the next one, the last until the window's end.
+
+    What stands when the window begins counts until its first sample, so that windows side by side add up.
+    """
     areas = np.zeros(len(windows.values))
     areas[1:] = windows.values[:-1] * (np.diff(windows.times) / 1e6)
+    some, stands = _there(windows), windows.before >= 0
     rest = windows.last * (windows.ends - windows.at(windows.times, windows.hi - 1)) / 1e6
-    return windows.steps_of(areas).sums(areas)[0] + rest, _there(windows)
+    begin = np.where(some, windows.at(windows.times, windows.lo), windows.ends)
+    ahead = windows.at(windows.values, windows.before) * (begin - windows.starts) / 1e6
+    found = windows.steps_of(areas).sums(areas)[0] + np.where(some, rest, 0.0) + np.where(stands, ahead, 0.0)
+    return found, some | stands
 
 
 def _ends_added(left: Floats, right: Floats) -> tuple[Floats, Floats]:
@@ -202,7 +210,7 @@ def _signed(windows: Windows, sign: Callable[..., Any]) -> Windows:
     """The same windows over the values above, or below, zero; 0 in place of the others."""
     series = windows.series
     values = SeriesSet(series.labels, series.times, sign(series.values, 0.0), series.offsets)
-    return Windows(values, windows.grid, windows.width, windows.steps)
+    return replace(windows, series=values)
 
 
 def _lag(windows: Windows) -> Answer:

@@ -76,20 +76,20 @@ class PieceWindows(Windows):
     pieces: Pieces | None = None
 
     @classmethod
-    def over(cls, pieces: Pieces, grid: Grid, width: int, steps: Ints) -> PieceWindows:
+    def over(cls, pieces: Pieces, grid: Grid, width: int, steps: Ints, carry: int = 0) -> PieceWindows:
         rows = pieces.rows
         series = SeriesSet(pieces.labels, rows["first_time"], rows["sum"], pieces.offsets)
-        return cls(series, grid, width, steps, 0, pieces)
+        return cls(series, grid, width, steps, 0, carry, pieces)
 
     @property
     def rows(self) -> Summaries:
         assert self.pieces is not None
         return self.pieces.rows
 
-    @cached_property
-    def starts(self) -> Ints:
-        """Starts of the windows, which they do not contain, µs [T]."""
-        return self.ends - self.width
+    @property
+    def reached(self) -> Ints:
+        found: Ints = self.rows["last_time"]
+        return found
 
     @cached_property
     def lo(self) -> Ints:
@@ -242,7 +242,7 @@ class PieceWindows(Windows):
                 return
             rows = self.rows.taken(slice(int(self.series.offsets[first]), int(self.series.offsets[last])))
             part = Pieces.of(block.labels, Summaries(rows.series - first, rows.bucket, rows.columns), self.pieces.tiers)
-            yield PieceWindows.over(part, self.grid, self.width, self.steps)
+            yield PieceWindows.over(part, self.grid, self.width, self.steps, self.carry)
             first = last
 
 

@@ -43,16 +43,27 @@ def _extrapolated(windows: PieceWindows, *, counter: bool, per_second: bool) -> 
 
 
 def _integral(windows: PieceWindows, signs: tuple[str, ...]) -> Answer:
-    """Each value times the seconds until the next one, the last until the window's end."""
+    """Each value times the seconds until the next one, the first from the window's start, the last until its end."""
     between = _steps(windows)
     found = np.zeros(windows.lo.shape)
     value, time = windows.last_edge
-    rest = np.where(windows.right >= 0, 0.0, (windows.ends - time) / 1e6)
+    rest = np.where(windows.present & (windows.right < 0), (windows.ends - time) / 1e6, 0.0)
+    begin = np.where(windows.present, windows.first_edge[1], windows.ends)
+    ahead = np.where(windows.before >= 0, (begin - windows.starts) / 1e6, 0.0)
+    standing = windows.at(windows.rows["last"], windows.before)
     for sign in signs:
-        kept = np.maximum(value, 0.0) if sign == "positive" else np.minimum(value, 0.0)
+        keep = np.maximum if sign == "positive" else np.minimum
         found = found + windows.total(windows.rows[f"integral_{sign}"]) + windows.between(between[sign])
-        found = found + area(kept, rest)
-    return found, windows.present
+        found = found + area(keep(value, 0.0), rest) + area(keep(standing, 0.0), ahead)
+    return found, windows.present | (windows.before >= 0)
+
+
+def _pure(windows: PieceWindows) -> Answer:
+    """A counter's gain since the sample before the window, or since 0 where there is none."""
+    first, stands = windows.first_edge[0], windows.before >= 0
+    begun = first - windows.at(windows.rows["last"], windows.before) + windows.at(_steps(windows)["lost"], windows.lo)
+    gain = _gain(windows, counter=True) + np.where(stands, begun, np.where(windows.left >= 0, 0.0, first))
+    return np.where(windows.present, gain, 0.0), windows.present | stands
 
 
 def _variance(windows: PieceWindows) -> Floats:
@@ -142,5 +153,5 @@ PIECEWISE: dict[str, Callable[[PieceWindows], Answer]] = {
     "rate": lambda w: _extrapolated(w, counter=True, per_second=True),
     "increase": lambda w: _extrapolated(w, counter=True, per_second=False),
     "delta": lambda w: _extrapolated(w, counter=False, per_second=False),
-    "increase_pure": lambda w: (_gain(w, counter=True), w.present),
+    "increase_pure": _pure,
 }

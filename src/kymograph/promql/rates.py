@@ -23,16 +23,21 @@ def fell(values: Floats) -> Bools:
     return flags
 
 
+def _lost(windows: Windows) -> Floats:
+    """Per sample: what a counter had reached before it was reset there, otherwise 0."""
+    flags = fell(windows.values)
+    starts = windows.series.offsets[:-1]
+    flags[starts[starts < len(flags)]] = False
+    return np.where(flags, np.roll(windows.values, 1), 0.0)
+
+
 def _gain(windows: Windows, counter: bool) -> Floats:
     """Last less first; of a counter with what was lost at resets added."""
     gain = windows.last - windows.first
     if not counter:
         return gain
-    flags = fell(windows.values)
-    starts = windows.series.offsets[:-1]
-    flags[starts[starts < len(flags)]] = False
-    if flags.any():
-        lost = np.where(flags, np.roll(windows.values, 1), 0.0)
+    lost = _lost(windows)
+    if lost.any():
         gain += windows.steps_of(lost).sums(lost)[0]
     return gain
 
@@ -106,8 +111,11 @@ def idelta(windows: Windows) -> Answer:
 
 
 def increase_pure(windows: Windows) -> Answer:
-    """MetricsQL: the counter's gain within the window, without extrapolation."""
-    return _gain(windows, True), windows.count >= 1
+    """MetricsQL: the counter's gain since the sample before the window, or since 0 where there is none."""
+    some, stands = windows.count >= 1, windows.before >= 0
+    begun = windows.first - windows.at(windows.values, windows.before) + windows.at(_lost(windows), windows.lo)
+    gain = _gain(windows, True) + np.where(stands, begun, windows.first)
+    return np.where(some, gain, 0.0), some | stands
 
 
 def changes(windows: Windows) -> Answer:

@@ -23,6 +23,8 @@ from kymograph.promql.source import Floats, SeriesSet
 
 _BLOCK = 2_000_000  # cells of rectangles worked on at once
 _CACHED = 32_768  # cells of series × steps worked on at once: what a core's cache holds of a few arrays of them
+# functions whose windows begin with the value that stands then, as a sample before it set it
+CARRIED = frozenset(("integrate", "integrate_positive", "integrate_negative", "increase_pure"))
 _DENSE = 24  # samples per stored sample above which windows are reckoned by doubling
 
 
@@ -52,6 +54,7 @@ class Windows:
         width: µs.
         steps: evaluation times, µs [T]; they differ from the ends by offset and `@`.
         skip: samples left out at the start of each window; 1 for what is reckoned from sample to sample.
+        carry: how long before the window a sample may be and still stand for its beginning, µs.
     """
 
     series: SeriesSet
@@ -59,6 +62,7 @@ class Windows:
     width: int
     steps: Ints
     skip: int = 0
+    carry: int = 0
 
     @property
     def labels(self) -> list[Labels]:
@@ -95,6 +99,24 @@ class Windows:
     def ends(self) -> Ints:
         return self.grid.times
 
+    @cached_property
+    def starts(self) -> Ints:
+        """Starts of the windows, which they do not contain, µs [T]."""
+        return self.ends - self.width
+
+    @property
+    def reached(self) -> Ints:
+        """Until when what begins at `times` reaches: a sample does not."""
+        return self.times
+
+    @cached_property
+    def before(self) -> Ints:
+        """What stands when a window begins: the index of the last sample before it, -1 where there is none near enough."""
+        found = self.lo - 1
+        until = self.at(self.reached, found)
+        there = (found >= self.series.offsets[:-1, None]) & (until <= self.starts) & (until > self.starts - self.carry)
+        return np.where(there, found, -1)
+
     def blocks(self) -> Iterator[Windows]:
         """The same in parts of whole series, each small enough for its temporary arrays to stay in the cache."""
         rows = max(1, _CACHED // max(1, self.grid.count))
@@ -108,7 +130,7 @@ class Windows:
             part = SeriesSet(
                 self.labels[first:last], self.times[low:high], self.values[low:high], offsets[first : last + 1] - low
             )
-            yield Windows(part, self.grid, self.width, self.steps, self.skip)
+            yield Windows(part, self.grid, self.width, self.steps, self.skip, self.carry)
 
     def at(self, values: Any, places: Ints) -> Any:
         """`values` at sample indices; anything where there is no sample."""
