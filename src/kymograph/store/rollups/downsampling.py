@@ -136,6 +136,7 @@ class Downsampling:
         samples = summaries = 0
         for first, last in pairwise(edges):
             for low, high in slices(self._engine, sources, first, last, line.interval):
+                self._rollups.check()
                 done = self._step(line, ids, everywhere[cover <= low], low, high)
                 samples, summaries = samples + done[0], summaries + done[1]
         return samples, summaries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kymograph.engine.interface import Engine
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class Rollups:
     """Definitions, what each has summarised so far, and the work. One per writing store; safe for many threads."""
 
-    def __init__(self, engine: Engine, touched: Touched, ask: Ask) -> None:
-        """`ask` runs SQL with parameters; for SQL rollups."""
-        self._engine, self._touched, self._ask = engine, touched, ask
+    def __init__(self, engine: Engine, touched: Touched, ask: Ask, check: Callable[[], None]) -> None:
+        """`ask` runs SQL with parameters, for SQL rollups; `check` raises when the store is closed."""
+        self._engine, self._touched, self._ask, self.check = engine, touched, ask, check
         self._working = threading.RLock()
         # time of the oldest row of each source, and deletions there
         self._seen: dict[str, tuple[int, int]] = {}
@@ -149,9 +149,13 @@ class Rollups:
             target = self._latest(rollup, now)
             rows = stretches = 0
             if target > before:
-                self._touched.raise_to(name, target)
-                rows, stretches = self._make(rollup, before, target, ()), 1
-                self._touched.settle(name)
+                # piece by piece, so that what is made stays made when the store is closed or the disk fails meanwhile
+                for low, high in slices(self._engine, rollup.tables, before, target, rollup.every):
+                    self.check()
+                    self._touched.raise_to(name, high)
+                    rows += self._make(rollup, low, high, ())
+                    self._touched.settle(name)
+                stretches = 1
             late = self._late(rollup, now)
             return rows + late[0], stretches + late[1]
 

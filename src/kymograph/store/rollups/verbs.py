@@ -116,7 +116,7 @@ class RollupVerbs(QueryVerbs):
         """
         if isinstance(self.engine, Watched):
             return self._rollups().listing()
-        return Rollups(self.engine, Touched(self.engine), self._asked).listing()
+        return Rollups(self.engine, Touched(self.engine), self._asked, self._check).listing()
 
     def refresh_rollup(self, name: str, start: Any = None, end: Any = None) -> int:
         """Bring a rollup and those below it up to date; with a range, make the buckets that meet it anew too.
@@ -209,7 +209,7 @@ class RollupVerbs(QueryVerbs):
 
     def _rollups(self) -> Rollups:
         watched = self._watched()
-        return self._kept("rollups", lambda: Rollups(cast(Engine, watched), watched.touched, self._asked))
+        return self._kept("rollups", lambda: Rollups(cast(Engine, watched), watched.touched, self._asked, self._check))
 
     def _asked(self, text: str, params: Mapping[str, Any]) -> pa.Table:
         return self._sql_session().query(text, params, QueryLimits(timeout=None)).arrow()

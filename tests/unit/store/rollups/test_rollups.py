@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -393,3 +394,35 @@ def test_one_that_fails_does_not_hold_up_the_others(store: Store) -> None:
     with pytest.raises(KymographError):
         store.run_rollups()
     assert {one["name"]: one["waiting"] for one in store.rollups()} == {"a": 1, "b": 0}
+
+
+def test_closing_does_not_wait_for_a_long_refresh(tmp_path: Path) -> None:
+    with kymograph.connect(tmp_path / "s", sync="off") as store:
+        number = store.series_ids([("m", {})])[0]
+        times = BASE - np.arange(400) * DAY
+        store.append_samples(np.full(400, number), times, np.ones(400))
+        store.create_rollup("m_1m", refresh=False)
+        first = threading.Event()
+        engine: Any = store.engine
+        append = engine.append
+
+        def noticed(table: str, batch: Any) -> int:
+            first.set()
+            found: int = append(table, batch)
+            return found
+
+        engine.append = noticed
+
+        def refresh() -> None:
+            with contextlib.suppress(KymographError):
+                store.refresh_rollup("m_1m")
+
+        thread = threading.Thread(target=refresh)
+        thread.start()
+        assert first.wait(30)
+        store.close()
+        thread.join(30)
+        assert not thread.is_alive()
+    with kymograph.connect(tmp_path / "s", sync="off") as store:
+        store.refresh_rollup("m_1m")
+        assert len(rows(store, "m_1m")) == 400
