@@ -50,9 +50,18 @@ def connect(
         if target == "memory:":
             raise InvalidInput("a namespace in memory is made with create_namespace()")
         target = _folder(target) / NAMESPACES / check_namespace(namespace)
-        return Store(_engine(target, chosen), chosen, _place(target))
+        return _store(_engine(target, chosen), chosen, _place(target))
     engine = _engine(target, chosen)
-    return Store(engine, chosen, _place(target), _Place(target, chosen, engine))
+    return _store(engine, chosen, _place(target), _Place(target, chosen, engine))
+
+
+def _store(engine: Engine, options: StoreOptions, path: str, place: _Place | None = None) -> Store:
+    """A store over an engine, which is closed where that fails: whoever tries again must not find it in the way."""
+    try:
+        return Store(engine, options, path, place)
+    except BaseException:
+        engine.close()
+        raise
 
 
 class _Place:
@@ -67,9 +76,9 @@ class _Place:
         caps = [cap for cap in (bounds["cap"], self._options.cap) if cap is not None]
         options = replace(self._options, cap=min(caps, default=None), age=bounds["age"])
         if self._target == "memory:":
-            return Store(_engine("memory:", options), options)
+            return _store(_engine("memory:", options), options, "memory:")
         folder = _folder(self._target) / NAMESPACES / check_namespace(name)
-        return Store(_engine(folder, options, self._engine), options, str(folder))
+        return _store(_engine(folder, options, self._engine), options, str(folder))
 
     def names(self) -> list[str]:
         if self._target == "memory:":

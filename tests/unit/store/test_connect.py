@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import kymograph
-from kymograph.errors import InvalidInput, MissingDependency, NotFound, ReadOnly, StoreClosed, StoreLocked
+from kymograph.errors import DiskFull, InvalidInput, MissingDependency, NotFound, ReadOnly, StoreClosed, StoreLocked
+from kymograph.local.engine import LocalEngine
 from kymograph.options import StoreOptions
 from kymograph.store.store import Store
 
@@ -118,3 +119,16 @@ def test_what_was_written_is_there_again(folder: Path) -> None:
         store.gauge("cpu", 2.5, {"host": "a"}, time=6)
         assert store.scan("samples")["value"].to_pylist() == [1.5, 2.5]
         assert len(set(store.scan("samples")["series_id"].to_pylist())) == 1
+
+
+def test_a_store_that_cannot_be_made_leaves_no_lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kymograph.connect(folder).close()
+
+    def full(*_: object) -> None:
+        raise DiskFull("no room left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalEngine, "put_document", full)
+        with pytest.raises(DiskFull):
+            kymograph.connect(folder, cap="1GB")
+    kymograph.connect(folder, cap="1GB").close()
