@@ -13,7 +13,8 @@ from kymograph.cli.progress import Report, progress
 from kymograph.cli.stream.place import Place, place
 from kymograph.cli.stream.words import dry_run, matched, span, target
 from kymograph.errors import InvalidInput, NotFound
-from kymograph.model.stream import DATA, TIMESTAMP, Layout
+from kymograph.model.stream import TIMESTAMP, Layout
+from kymograph.store.streams.filters import grouped
 
 Array = np.ndarray[Any, Any]
 # rows of one insertion
@@ -141,8 +142,8 @@ def decimate(*, target: str, source: str, destination: str, factor: int, dry_run
         with progress(f"decimate {source}", "rows") as report:
             made = 0
             for low, high in missing:
-                grouped = _grouped(there.chunks(source, low, high), layout, wide, factor)
-                made = _fill(there, destination, _blocks(grouped, wide.rows), low, high, made, report)
+                groups = _groups(there.chunks(source, low, high), layout, wide, factor)
+                made = _fill(there, destination, _blocks(groups, wide.rows), low, high, made, report)
     click.echo(f"{destination}: {made:,} rows made of {rows:,}")
 
 
@@ -150,26 +151,16 @@ def _float(layout: Layout) -> str:
     return "float32" if np.can_cast(layout.dtype, np.float32, "safe") else "float64"
 
 
-def _grouped(chunks: Iterator[Array], layout: Layout, wide: Layout, factor: int) -> Iterator[Array]:
+def _groups(chunks: Iterator[Array], layout: Layout, wide: Layout, factor: int) -> Iterator[Array]:
     rest = np.empty(0, layout.rows)
     for chunk in chunks:
         rows = np.concatenate([rest, chunk]) if len(rest) else chunk
         whole = len(rows) // factor * factor
         if whole:
-            yield _summed(rows[:whole], wide, factor)
+            yield grouped(rows[:whole], factor, wide)
         rest = rows[whole:]
     if len(rest):
-        yield _summed(rest, wide, len(rest))
-
-
-def _summed(rows: Array, wide: Layout, factor: int) -> Array:
-    groups = rows[DATA].reshape(-1, factor, rows[DATA].shape[1])
-    times = rows[TIMESTAMP].reshape(-1, factor)
-    made = np.empty(len(groups), wide.rows)
-    # a mean of differences does not lose µs as a mean of times since 1970 would
-    made[TIMESTAMP] = times[:, 0] + (times - times[:, :1]).mean(axis=1).astype(np.int64)
-    made[DATA] = np.concatenate([groups.mean(axis=1, dtype=np.float64), groups.min(axis=1), groups.max(axis=1)], axis=1)
-    return made
+        yield grouped(rest, factor, wide)
 
 
 def _has(there: Place, path: str) -> bool:

@@ -32,21 +32,32 @@ def decimate(source: Stream, destination: Stream, factor: int = 4, **bounds: Any
     def work(stretch: Stretch) -> tuple[Array, int]:
         own = stretch.own
         used = len(own) if stretch.final else len(own) // factor * factor
-        firsts = np.arange(0, used, factor)
-        out = np.empty(len(firsts), destination.layout.rows)
-        if used:
-            data = own[DATA][:used].astype(np.float64)
-            counts = np.diff(firsts, append=used)
-            parts = [np.add.reduceat(data, firsts, axis=0) / counts[:, None]]
-            parts += [ufunc.reduceat(data, firsts, axis=0) for ufunc in (np.fmin, np.fmax)]
-            out[DATA] = np.concatenate(parts, axis=1)
-            times = own[TIMESTAMP][:used]
-            base = times[firsts]
-            away = np.add.reduceat(times - np.repeat(base, counts), firsts)
-            out[TIMESTAMP] = base + away // counts
-        return out, used
+        return grouped(own[:used], factor, destination.layout), used
 
     return process(source, destination, work, **bounds)
+
+
+def grouped(rows: Array, factor: int, wide: Layout) -> Array:
+    """Mean, minimum and maximum of every `factor` rows, the last group of what is left; see `decimate`.
+
+    Args:
+        rows: structured `timestamp` and `data` of shape (n, columns), without a gap.
+        wide: floats of three times the columns.
+    """
+    firsts = np.arange(0, len(rows), factor)
+    out = np.empty(len(firsts), wide.rows)
+    if not len(rows):
+        return out
+    data = rows[DATA].astype(np.float64)
+    counts = np.diff(firsts, append=len(rows))
+    parts = [np.add.reduceat(data, firsts, axis=0) / counts[:, None]]
+    parts += [ufunc.reduceat(data, firsts, axis=0) for ufunc in (np.fmin, np.fmax)]
+    out[DATA] = np.concatenate(parts, axis=1)
+    times = rows[TIMESTAMP]
+    base = times[firsts]
+    # relative to the first of each group, so that no sum of times overflows
+    out[TIMESTAMP] = base + np.add.reduceat(times - np.repeat(base, counts), firsts) // counts
+    return out
 
 
 def resample(source: Stream, destination: Stream, step: int, **bounds: Any) -> Intervals:
