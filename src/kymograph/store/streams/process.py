@@ -103,7 +103,9 @@ def _interval(
         # all of the interval is here: what follows is context from beyond what is to be filled
         final = last == inside and (len(held) < wanted + more or inside < len(held))
         until = end if final else int(times[last])
-        stretch = Stretch(np.concatenate([behind, held[: last + after]]), len(behind), len(behind) + last, at, until, final)
+        stretch = Stretch(
+            np.concatenate([behind, held[: last + after]]), len(behind), len(behind) + last, at, until, final
+        )
         result, used = _used(function(stretch), last)
         if final:
             used = last
