@@ -202,6 +202,9 @@ def _result(node: ast.Binary, many: Labels, one: Labels) -> Labels:
 
 def sets(node: ast.Binary, left: Frame | Floats, right: Frame | Floats) -> Frame:
     """`and`, `or`, `unless`, and MetricsQL's `if`, `ifnot`, `default`; a scalar counts as a series without labels."""
+    # MetricsQL: one series without labels is as good as a scalar where nothing else matches
+    if node.operator in ("if", "ifnot", "default") and isinstance(right, Frame) and right.labels == [()]:
+        right = np.where(right.present[0], right.values[0], np.nan)
     scalar = not isinstance(right, Frame)
     left = left if isinstance(left, Frame) else single(left, ~np.isnan(left))
     right = right if isinstance(right, Frame) else single(right, ~np.isnan(right))
@@ -219,9 +222,7 @@ def sets(node: ast.Binary, left: Frame | Floats, right: Frame | Floats) -> Frame
     if operator in ("unless", "ifnot"):
         return Frame(left.labels, left.values, left.present & ~partner[sides.of_many])
     if operator == "default":
-        left = _defaulted(sides)
-        known = np.isin(sides.of_one, sides.of_many)
-        rest = Frame(right.labels, right.values, right.present & ~known[:, None])
+        left, rest = (_defaulted(sides), empty(right.values.shape[1])) if left.labels else (left, right)
     else:
         own = sides.present(left, sides.of_many)
         rest = Frame(right.labels, right.values, right.present & ~own[sides.of_one])

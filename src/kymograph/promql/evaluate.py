@@ -12,6 +12,7 @@ from kymograph.promql.ast import Node, When
 from kymograph.promql.beside import Cuts
 from kymograph.promql.fixed import is_fixed
 from kymograph.promql.frame import Frame, Grid, Notes, empty
+from kymograph.promql.functions import COMPARISONS
 from kymograph.promql.labels import is_label_name, quoted
 from kymograph.promql.lexer import place
 from kymograph.promql.limits import Meter
@@ -52,6 +53,7 @@ class Evaluator:
         self.grid, self.meter, self.notes = grid, meter, notes
         self.lookback, self.implicit = lookback, implicit
         self.bounds = bounds
+        self._gaps = False  # whether a comparison keeps series that it takes all values of, for `default` to fill them
 
     def where(self, node: Node) -> str:
         """`line:column` of an expression, inside any parentheses."""
@@ -218,18 +220,25 @@ class Evaluator:
         return inner.vector(node.expression).pruned().series(inner.grid)
 
     def _binary(self, node: ast.Binary) -> Value:
-        left, right = self.evaluate(node.left), self.evaluate(node.right)
+        gaps, first = self._gaps, ast.bare(node.left)
+        self._gaps = node.operator == "default" and isinstance(first, ast.Binary) and first.operator in COMPARISONS
+        left = self.evaluate(node.left)
+        self._gaps = False
+        right = self.evaluate(node.right)
         assert not isinstance(left, str)
         assert not isinstance(right, str)
         if node.operator in ("and", "or", "unless", "if", "ifnot", "default"):
             return binary.sets(node, left, right).pruned()
         if isinstance(left, Frame) and isinstance(right, Frame):
-            return binary.vectors(node, left, right, self.meter).pruned()
+            frame = binary.vectors(node, left, right, self.meter)
+            return frame if gaps else frame.pruned()
         if isinstance(left, Frame):
             assert isinstance(right, np.ndarray)
-            return binary.with_scalar(node, left, right, scalar_first=False).pruned()
+            frame = binary.with_scalar(node, left, right, scalar_first=False)
+            return frame if gaps else frame.pruned()
         if isinstance(right, Frame):
-            return binary.with_scalar(node, right, left, scalar_first=True).pruned()
+            frame = binary.with_scalar(node, right, left, scalar_first=True)
+            return frame if gaps else frame.pruned()
         return binary.scalars(node.operator, left, right)
 
     def _aggregate(self, node: ast.Aggregate) -> Frame:

@@ -154,7 +154,7 @@ class _Parser(Cursor):
         sign = -1.0 if self._is("-") else 1.0
         if self._is("-") or self._is("+"):
             self._next()
-        token = self._next()
+        token = self._known(self._next())
         if token.kind == "number":
             return sign * token.value
         if token.kind == "duration":
@@ -289,7 +289,10 @@ class _Parser(Cursor):
                 node = self._window(node)
             elif self._word() == "offset":
                 token = self._next()
-                offset = round(self._signed("offset") * 1e6)
+                seconds = self._signed("offset")
+                if not abs(seconds) < 2**62 / 1e6:
+                    self.fail("duration out of range", token)
+                offset = round(seconds * 1e6)
                 node = self._placed(node, token, "offset", offset=offset)
             elif self._is("@"):
                 token = self._next()
@@ -334,13 +337,25 @@ class _Parser(Cursor):
         return replace(node, window=window)
 
     def _length(self, where: str) -> int:
-        token = self._next()
+        token = self._known(self._next())
         if token.kind not in ("duration", "number"):
             self.fail(f"unexpected {shown(token)} in {where}, expected duration", token)
         micros = token.value if token.kind == "duration" else token.value * 1e6
         if not 0 < micros < 2**62:
             self.fail("duration must be greater than 0" if micros <= 0 else "duration out of range", token)
         return round(micros)
+
+    def _known(self, token: Token) -> Token:
+        """A number for a template that is one, as in `WITH (w = 5m) rate(x[w])`."""
+        template = self._scope.get(token.text) if token.kind == "name" else None
+        if template is None:
+            return token
+        given = ast.bare(self._expanded(token, template))
+        if isinstance(given, ast.Number):
+            return Token("number", token.text, token.position, given.value)
+        # a parameter while its template is first read has no value yet
+        blank = given == ast.Selector(given.position, ())
+        return Token("number", token.text, token.position, 1.0) if blank else token
 
     def _with(self) -> Node:
         outer = self._scope
@@ -353,7 +368,7 @@ class _Parser(Cursor):
             self._expect("=", "WITH")
             template = _Template(parameters, self._at, self._scope)
             # read once to find its end; what it means is only known where it is used
-            self._scope = {**self._scope, **{p: ast.Number(name.position, 0.0) for p in parameters}}
+            self._scope = {**self._scope, **dict.fromkeys(parameters, ast.Selector(name.position, ()))}
             self.expression(0)
             self._scope = {**template.scope, name.text: template}
             if not self._is(")"):
