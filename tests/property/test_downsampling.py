@@ -145,4 +145,4 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_downsampling() -> None:
-    run_state_machine_as_test(Machine, settings=settings(max_examples=8, stateful_step_count=10, deadline=None))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=6, stateful_step_count=8, deadline=None))

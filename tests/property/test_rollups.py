@@ -143,4 +143,4 @@ def test_rollups(monkeypatch: pytest.MonkeyPatch) -> None:
     # as if every sample that need not be read were worth another stretch
     monkeypatch.setattr(beside, "_SAMPLES_PER_STRETCH", 0)
     monkeypatch.setattr(beside, "_COLUMNS_PER_SAMPLE", 0)
-    run_state_machine_as_test(Machine, settings=settings(max_examples=10, stateful_step_count=10, deadline=None))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=6, stateful_step_count=8, deadline=None))

@@ -41,7 +41,7 @@ def equal(found: pa.Table, wanted: pa.Table) -> bool:
     return True
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_with_and_without_rollups(seed: int) -> None:
     random = np.random.default_rng(seed)
     base, count = now_micros() // HOUR * HOUR - 12 * HOUR, 1500
@@ -61,7 +61,7 @@ def test_with_and_without_rollups(seed: int) -> None:
         store.create_rollup("m5", "m1", "5m")
         for one in (store, plain):
             one.write("t", late)
-        if seed > 1:
+        if seed == 1:
             store.refresh_rollup("m5")
         for keys, group in GROUPS:
             for width in ("5m", "1h", "90s"):
