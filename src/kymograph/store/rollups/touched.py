@@ -185,17 +185,18 @@ class Touched:
             self.end(ticket)
 
     @contextmanager
-    def deleting(self, table: str, start: int, end: int) -> Iterator[None]:
-        """Around a removal of rows in [start, end) µs."""
+    def deleting(self, table: str, start: int, end: int, since: int | None = None) -> Iterator[None]:
+        """Around a removal of rows in [start, end) µs; of summaries of earlier ones too, from `since` on."""
         with self._changed:
-            self._wait_for_gate(table, start)
+            since = start if since is None else since
+            self._wait_for_gate(table, since)
             self._deletions[table] = self._deletions.get(table, 0) + 1
             gone = {
                 watch.key: [(start // watch.width * watch.width, -(-min(end, watch.upto) // watch.width) * watch.width)]
                 for watch in self._watches.values()
                 if table in watch.tables and start < min(end, watch.upto)
             }
-            ticket = self._begin(table, start, gone, deleted=True)
+            ticket = self._begin(table, since, gone, deleted=True)
         try:
             yield
         finally:

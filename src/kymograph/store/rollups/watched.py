@@ -74,15 +74,16 @@ class Watched:
         self, table: str, matchers: Sequence[Matcher] = (), start: int | None = None, end: int | None = None
     ) -> int:
         """See `Engine.delete`."""
-        if table == SAMPLES:
-            delete_inside(self.inner, tuple(matchers), start, end)
-        if not self.touched.watched(table):
+        if table != SAMPLES and not self.touched.watched(table):
             return self.inner.delete(table, matchers, start, end)
         numbers = self.inner.statistics(table)
         # an open side reaches no further than the rows do
         low = numbers.oldest if numbers.oldest is not None else MAX_TIME
         high = numbers.newest + 1 if numbers.newest is not None else MIN_TIME
-        with self.touched.deleting(table, max(low, low if start is None else start), high if end is None else end):
+        since = MIN_TIME if start is None else start
+        with self.touched.deleting(table, max(low, since), high if end is None else end, since):
+            if table == SAMPLES:  # not while summaries are made of what is about to go
+                delete_inside(self.inner, tuple(matchers), start, end)
             return self.inner.delete(table, matchers, start, end)
 
     def drop_table(self, name: str) -> None:

@@ -82,6 +82,25 @@ def test_a_late_write_that_waited_for_the_first_step_is_noted(store: Store, monk
     assert store.info()["tables"]["samples"]["rows"] == 0
 
 
+def test_a_deletion_waits_for_summaries_that_are_being_made(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    downsampling: Any = store._downsampling()
+    gathered = downsampling._gathered
+    deletion = threading.Thread(target=lambda: store.engine.delete("samples"))
+
+    def gathers(*given: Any) -> Any:
+        made = gathered(*given)
+        if not deletion.ident:
+            deletion.start()
+            deletion.join(0.2)
+            assert deletion.is_alive()
+        return made
+
+    monkeypatch.setattr(downsampling, "_gathered", gathers)
+    store.downsample("9d", "1m")
+    deletion.join(10)
+    assert len(store.promql("sum_over_time(m[1h])", time=BASE + HOUR).values) == 0
+
+
 def test_what_comes_late_while_samples_could_not_be_removed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with failing_deletion(monkeypatch), pytest.raises(StorageError):
         store.downsample("9d", "1m")
