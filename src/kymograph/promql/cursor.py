@@ -71,6 +71,19 @@ class Cursor:
     def _word(self) -> str:
         return self.ahead.text.lower() if self.ahead.kind == "name" else ""
 
+    def _labels(self) -> tuple[str, ...]:
+        """Names in parentheses."""
+        self._expect("(", "grouping opts")
+        found = []
+        while not self._takes(")"):
+            token = self._next()
+            if token.kind not in ("name", "string") or not token.text:
+                self.fail(f"unexpected {shown(token)} in grouping opts, expected label", token)
+            found.append(token.text)
+            if not self._is(")") and not self._takes(","):
+                self.fail(f'unexpected {shown(self.ahead)} in grouping opts, expected "," or ")"')
+        return tuple(found)
+
 
 def shown(token: Token) -> str:
     """A token as messages name it."""

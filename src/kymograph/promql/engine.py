@@ -8,6 +8,7 @@ from kymograph.engine.interface import Engine
 from kymograph.errors import LimitExceeded, QueryError
 from kymograph.promql import ast
 from kymograph.promql.check import NAMES, kind_of
+from kymograph.promql.durations import Span
 from kymograph.promql.evaluate import Evaluator, Value
 from kymograph.promql.frame import Frame, Grid, Notes, single
 from kymograph.promql.labels import sort_key
@@ -43,7 +44,7 @@ def query_instant(
         QueryError: what cannot be evaluated, such as ambiguous matches.
         LimitExceeded: too many series or samples, too long, or nested too deeply.
     """
-    return _Query(source, text, limits or PromLimits(), lookback_us).instant(time_us)
+    return _Query(source, text, limits or PromLimits(), lookback_us, Span(0.0, 0.0)).instant(time_us)
 
 
 def query_range(
@@ -66,16 +67,17 @@ def query_range(
     if end_us < start_us:
         raise QueryError("end timestamp must not be before start time")
     grid = Grid(start_us, step_us, (end_us - start_us) // step_us + 1)
-    return _Query(source, text, limits or PromLimits(), lookback_us).range(grid, end_us)
+    span = Span(step_us / 1e6, (end_us - start_us) / 1e6)
+    return _Query(source, text, limits or PromLimits(), lookback_us, span).range(grid, end_us)
 
 
 class _Query:
-    def __init__(self, source: Source | Engine, text: str, limits: PromLimits, lookback: int) -> None:
+    def __init__(self, source: Source | Engine, text: str, limits: PromLimits, lookback: int, span: Span) -> None:
         self._source = source if isinstance(source, Source) else Source(source)
         self._text, self._lookback = text, lookback
         self._meter, self._notes = Meter(limits), Notes()
         try:
-            self._node = parse(text)
+            self._node = parse(text, span)
         except RecursionError:
             raise LimitExceeded("the query is nested too deeply", hint="shorten it") from None
         self._kind = kind_of(self._node)

@@ -11,6 +11,7 @@ from kymograph.promql import ast
 from kymograph.promql.ast import LabelMatcher, Matching, Node, When
 from kymograph.promql.check import check
 from kymograph.promql.cursor import Cursor, shown
+from kymograph.promql.durations import Blank, Span, Unreckoned, seconds_of
 from kymograph.promql.functions import AGGREGATORS, COMPARISONS, FUNCTIONS, PRECEDENCE, SETS
 from kymograph.promql.labels import bad_regex
 from kymograph.promql.lexer import ParseError, Token
@@ -31,13 +32,16 @@ class _Template:
     scope: Mapping[str, _Template | Node]
 
 
-def parse(text: str) -> Node:
+def parse(text: str, span: Span | None = None) -> Node:
     """The tree of a query, its types checked.
+
+    Args:
+        span: what `step()` and `range()` are in durations; None where the query is only looked at, and they are refused.
 
     Raises:
         ParseError: with the position, in Prometheus' words where it has some.
     """
-    parser = _Parser(text)
+    parser = _Parser(text, span)
     node = parser.expression(0)
     if parser.ahead.kind != "end":
         parser.fail(f"unexpected {shown(parser.ahead)}")
@@ -58,8 +62,9 @@ def parse_selector(text: str, *, empty: bool = False) -> ast.Selector:
 
 
 class _Parser(Cursor):
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, span: Span | None = None) -> None:
         super().__init__(text)
+        self._span = span
         self._scope: Mapping[str, _Template | Node] = {}
         self._depth = 0
 
@@ -154,7 +159,10 @@ class _Parser(Cursor):
         sign = -1.0 if self._is("-") else 1.0
         if self._is("-") or self._is("+"):
             self._next()
-        token = self._known(self._next())
+        if where == "offset" and self._reckons() and self.ahead.text not in "+-":
+            token = self.ahead
+            return sign * self._seconds(self._primary(), "offset", token)
+        token = self._next()
         if token.kind == "number":
             return sign * token.value
         if token.kind == "duration":
@@ -163,18 +171,6 @@ class _Parser(Cursor):
             return sign * float(token.text)
         wanted = "timestamp" if where == "@" else "number or duration"
         return self.fail(f"unexpected {shown(token)} in {where}, expected {wanted}", token)
-
-    def _labels(self) -> tuple[str, ...]:
-        self._expect("(", "grouping opts")
-        found = []
-        while not self._takes(")"):
-            token = self._next()
-            if token.kind not in ("name", "string") or not token.text:
-                self.fail(f"unexpected {shown(token)} in grouping opts, expected label", token)
-            found.append(token.text)
-            if not self._is(")") and not self._takes(","):
-                self.fail(f'unexpected {shown(self.ahead)} in grouping opts, expected "," or ")"')
-        return tuple(found)
 
     def _primary(self) -> Node:
         token = self._next()
@@ -211,6 +207,8 @@ class _Parser(Cursor):
         if word in AGGREGATORS and (self._is("(") or self._word() in ("by", "without")):
             return self._aggregate(token, word)
         if self._is("("):
+            if word in ("step", "range", "min_of", "max_of"):  # keywords to Prometheus, in any case
+                token = replace(token, text=word)
             if token.text not in FUNCTIONS:
                 self.fail(f'unknown function with name "{token.text}"', token)
             return ast.Call(token.position, token.text, self._arguments("function call"), self._keeps())
@@ -337,25 +335,30 @@ class _Parser(Cursor):
         return replace(node, window=window)
 
     def _length(self, where: str) -> int:
-        token = self._known(self._next())
-        if token.kind not in ("duration", "number"):
+        token = self.ahead
+        if token.kind not in ("duration", "number") and not self._reckons():
             self.fail(f"unexpected {shown(token)} in {where}, expected duration", token)
-        micros = token.value if token.kind == "duration" else token.value * 1e6
+        micros = self._seconds(self.expression(0), where, token) * 1e6
         if not 0 < micros < 2**62:
             self.fail("duration must be greater than 0" if micros <= 0 else "duration out of range", token)
-        return round(micros)
+        return max(1, round(micros))
 
-    def _known(self, token: Token) -> Token:
-        """A number for a template that is one, as in `WITH (w = 5m) rate(x[w])`."""
-        template = self._scope.get(token.text) if token.kind == "name" else None
-        if template is None:
-            return token
-        given = ast.bare(self._expanded(token, template))
-        if isinstance(given, ast.Number):
-            return Token("number", token.text, token.position, given.value)
-        # a parameter while its template is first read has no value yet
-        blank = given == ast.Selector(given.position, ())
-        return Token("number", token.text, token.position, 1.0) if blank else token
+    def _reckons(self) -> bool:
+        """Whether a duration that is reckoned begins here; templates may stand for one."""
+        word = self._word()
+        called = word in ("step", "range", "min_of", "max_of") and self._tokens[self._at + 1].text == "("
+        return (
+            called or self._is("(") or self._is("-") or self._is("+") or (bool(word) and self.ahead.text in self._scope)
+        )
+
+    def _seconds(self, node: Node, where: str, token: Token) -> float:
+        kind = type(ast.bare(node))
+        if kind in (ast.Selector, ast.String):
+            self.fail(f"unexpected {shown(token)} in {where}, expected duration", token)
+        try:
+            return seconds_of(node, self._span)
+        except Unreckoned as problem:
+            self.fail(str(problem), token)
 
     def _with(self) -> Node:
         outer = self._scope
@@ -368,7 +371,7 @@ class _Parser(Cursor):
             self._expect("=", "WITH")
             template = _Template(parameters, self._at, self._scope)
             # read once to find its end; what it means is only known where it is used
-            self._scope = {**self._scope, **dict.fromkeys(parameters, ast.Selector(name.position, ()))}
+            self._scope = {**self._scope, **dict.fromkeys(parameters, Blank(name.position, ()))}
             self.expression(0)
             self._scope = {**template.scope, name.text: template}
             if not self._is(")"):
