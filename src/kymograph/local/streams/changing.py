@@ -170,13 +170,18 @@ def enter(
     return room.commit(work, written)
 
 
-def remove(room: Room, stream: StreamState, start: int, end: int) -> int:
-    """Uncover `[start, end)` and drop its rows. Returns how many."""
+def remove(room: Room, stream: StreamState, start: int, end: int, *, damaged: bool = False) -> int:
+    """Uncover `[start, end)` and drop its rows. Returns how many.
+
+    Args:
+        damaged: also where part of the hot log cannot be read; that part stays.
+    """
     if start >= end:
         return 0
     with stream.writing:
         _alive(stream)
-        stream.check()
+        if not damaged:
+            stream.check()
         with stream.lock:
             pieces = stream.pieces.between(start, end)
             gone, came = stream.coverage.removing(start, end)

@@ -136,4 +136,5 @@ def drop(chosen: Sequence[StreamVictim]) -> None:
         until[one.stream] = (one.folder, max(end, one.piece.end))
     for stream, (folder, end) in until.items():
         if not stream.dropped:
-            changing.remove(folder.room, stream, MIN_TIME, end)
+            # a damaged log must not keep the cap from holding, and with it everybody from writing
+            changing.remove(folder.room, stream, MIN_TIME, end, damaged=True)
