@@ -68,6 +68,7 @@ class RingPages:
         self._cache = cache
         self._lock = threading.RLock()
         self._facts: dict[int, Ints] = {}
+        self._version = -1
         self.rows = RingRows(catalog)
         self.rings: Mapping[int, Ring] = {}
 
@@ -84,6 +85,7 @@ class RingPages:
                 own[numbers[places]] = pages[places, 1:]
         with self._lock:
             self.rings, self._facts = rings, facts
+            self._version = self._catalog.data_version()
 
     # looking
 
@@ -126,8 +128,11 @@ class RingPages:
         with self._lock:
             found = self._found(chosen, wanted, cached=True)
         if found is None:
-            # what is read from the catalog now is what memory knows: nobody commits meanwhile
+            # what is read from the catalog now is what memory knows: nobody here commits meanwhile, and where another
+            # process has, it is seen first
             with self._catalog.reading(), self._lock:
+                if self._catalog.data_version() != self._version:
+                    self.load()
                 found = self._found(chosen, wanted, cached=False)
         assert found is not None
         return found
