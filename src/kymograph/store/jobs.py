@@ -108,6 +108,8 @@ class Jobs:
         try:
             detail, ok = job.run(), True
         except StoreClosed:
+            # nobody may be left to call stop(), and the job would be due again at once
+            self._stopped = True
             return
         except KymographError as problem:
             detail, ok = str(problem), False

@@ -10,7 +10,7 @@ import pytest
 
 import kymograph
 from kymograph.engine.memory import MemoryEngine
-from kymograph.errors import DiskFull
+from kymograph.errors import DiskFull, StoreClosed
 from kymograph.options import Retention
 from kymograph.store.jobs import KEPT, Job, Jobs
 from kymograph.store.store import Store
@@ -157,6 +157,22 @@ def test_jobs_go_on_after_a_failure_and_keep_the_last_hundred() -> None:
     assert all(entry["ok"] for entry in history)
     assert history[-1]["detail"] == f"run {runs}"
     assert [entry["started"] for entry in history] == sorted(entry["started"] for entry in history)
+
+
+def test_jobs_of_an_engine_that_is_closed_end() -> None:
+    runs = []
+
+    def run() -> str:
+        runs.append(1)
+        raise StoreClosed("closed")
+
+    jobs = Jobs(MemoryEngine())
+    jobs.add(Job("late", 1, run))
+    thread = jobs._thread
+    assert thread is not None
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(runs) == 1
 
 
 def test_failures_of_jobs_are_named() -> None:
