@@ -33,7 +33,10 @@ def test_the_same_question_in_two_namespaces(tmp_path: Path) -> None:
         assert client.get("/ns/solar/api/info").json()["cap_bytes"] == 50_000_000
         assert client.get("/api/namespaces").json() == {"namespaces": ["solar"]}
         made = client.post("/api/namespaces", json={"name": "cars", "age": "30d"})
-        assert (made.status_code, made.json()) == (201, {"name": "cars", "cap_bytes": None, "age_us": 30 * 86_400_000_000})
+        assert (made.status_code, made.json()) == (
+            201,
+            {"name": "cars", "cap_bytes": None, "age_us": 30 * 86_400_000_000},
+        )
         assert values(server, "/ns/cars") == []
         assert client.get("/api/namespaces").json() == {"namespaces": ["cars", "solar"]}
         assert client.post("/api/namespaces", json={"name": "cars"}).status_code == 409
