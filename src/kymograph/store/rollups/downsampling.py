@@ -344,10 +344,9 @@ class Downsampling:
 
     @contextmanager
     def settled(self) -> Iterator[None]:
-        """No late samples are being merged when this begins."""
+        """No late samples are being merged in here; a merge that begins later is told by the count of changes."""
         with self.merging:
-            pass
-        yield
+            yield
 
 
 def _put(lines: list[Line], line: Line) -> list[Line]:
