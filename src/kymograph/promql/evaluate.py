@@ -137,12 +137,16 @@ class Evaluator:
             newest: only the newest sample of each series counts.
         """
         selection, tiers = self._source.select(node.matchers), self._source.tiers
-        pieces = None if tiers is None else tiers.pieces(self._source, selection, start, end, cuts, self.meter)
-        self.notes.read_from((RAW,) if pieces is None else pieces.tiers)
-        if pieces is not None:
-            return pieces
         load = self._source.newest if newest else self._source.load
-        return load(selection, start, end, self.meter)
+        while True:
+            pieces = None if tiers is None else tiers.pieces(self._source, selection, start, end, cuts, self.meter)
+            if pieces is not None:
+                self.notes.read_from(pieces.tiers)
+                return pieces
+            found = load(selection, start, end, self.meter)
+            if tiers is None or tiers.whole(selection):
+                self.notes.read_from((RAW,))
+                return found
 
     def _warn_of_summaries(self, node: Node) -> None:
         self.notes.warn("some samples are only there as summaries, so the result is approximate", self.where(node))

@@ -109,8 +109,15 @@ class Tiers:
                 self._engine, source, selection, held or _NOTHING, meter, BASIC if cuts is None else cuts.names
             )
             found = reading.pieces(start, end, cuts, beside)
-            if held is None or self._keeper.unchanged(held):
+            if self.whole(selection) if held is None else self._keeper.unchanged(held):
                 return found
+
+    def whole(self, selection: Selection) -> bool:
+        """Whether nothing is summarised in place of the selected series' samples; asked after these have been read.
+
+        The first samples may be replaced while somebody reads who was told that there are no summaries.
+        """
+        return not len(selection.ids) or self._keeper.held(selection.ids) is None
 
     def _beside(self, wide: Any) -> tuple[list[Tier], int]:
         tiers, lost = self._keeper.beside(wide.schema.name)

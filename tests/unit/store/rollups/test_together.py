@@ -70,3 +70,22 @@ def test_counts_only_grow(target: str, tmp_path: Path) -> None:
         found = store.promql("count_over_time(m[6h])", time=BASE + 5 * HOUR)
         assert found.values.tolist() == [float(len(times))]
         assert store.info()["tables"]["samples"]["rows"] == 0
+
+
+def test_the_first_replacement_while_samples_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that was told that nothing is summarised reads its samples only after they have been replaced."""
+    from kymograph.promql.source import Source
+
+    with kymograph.connect(tmp_path / "s", sync="off") as store:
+        number = store.series_ids([("m", {})])[0]
+        store.append_samples(np.full(100, number), BASE + np.arange(100) * SECOND, np.ones(100))
+        load = Source.load
+
+        def late(self: Source, *given: object) -> object:
+            monkeypatch.undo()
+            assert store.downsample("1h", "1m")["samples"] == 100
+            return load(self, *given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Source, "load", late)
+        found = store.promql("count_over_time(m[6h])", time=BASE + 5 * HOUR)
+        assert found.values.tolist() == [100.0]
