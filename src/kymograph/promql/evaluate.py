@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -137,16 +138,11 @@ class Evaluator:
             newest: only the newest sample of each series counts.
         """
         selection, tiers = self._source.select(node.matchers), self._source.tiers
-        load = self._source.newest if newest else self._source.load
-        while True:
-            pieces = None if tiers is None else tiers.pieces(self._source, selection, start, end, cuts, self.meter)
-            if pieces is not None:
-                self.notes.read_from(pieces.tiers)
-                return pieces
-            found = load(selection, start, end, self.meter)
-            if tiers is None or tiers.whole(selection):
-                self.notes.read_from((RAW,))
-                return found
+        ask = self._source.newest if newest else self._source.load
+        load = partial(ask, selection, start, end, self.meter)
+        found = load() if tiers is None else tiers.read(self._source, selection, start, end, cuts, self.meter, load)
+        self.notes.read_from(found.tiers if isinstance(found, Pieces) else (RAW,))
+        return found
 
     def _warn_of_summaries(self, node: Node) -> None:
         self.notes.warn("some samples are only there as summaries, so the result is approximate", self.where(node))

@@ -89,12 +89,20 @@ class Tiers:
     def __init__(self, engine: Engine, keeper: Keeper) -> None:
         self._engine, self._keeper = engine, keeper
 
-    def pieces(
-        self, source: Source, selection: Selection, start: int, end: int, cuts: Cuts | None, meter: Meter
-    ) -> Pieces | None:
-        """Samples and summaries that meet (start, end], or None when all of it is there as samples.
+    def read(
+        self,
+        source: Source,
+        selection: Selection,
+        start: int,
+        end: int,
+        cuts: Cuts | None,
+        meter: Meter,
+        load: Callable[[], SeriesSet],
+    ) -> Pieces | SeriesSet:
+        """Samples and summaries that meet (start, end]; what `load` gives when all of it is there as samples.
 
-        Staleness markers are among the samples.
+        Staleness markers are among the samples. Samples may be replaced by summaries while they are read, the first ones
+        too: then all is read once more.
 
         Args:
             cuts: where windows begin and end, when summaries can give the exact answer between; None: only samples can.
@@ -102,21 +110,21 @@ class Tiers:
         while True:
             held = self._keeper.held(selection.ids) if len(selection.ids) else None
             beside = [self._beside(wide) for wide in selection.wide]
-            if held is None and not any(tiers for tiers, _ in beside):
-                return None
-            meter.series(len(selection.labels))
-            reading = _Reading(
-                self._engine, source, selection, held or _NOTHING, meter, BASIC if cuts is None else cuts.names
-            )
-            found = reading.pieces(start, end, cuts, beside)
-            if self.whole(selection) if held is None else self._keeper.unchanged(held):
+            found: Pieces | SeriesSet | None = None
+            if held is not None or any(tiers for tiers, _ in beside):
+                meter.series(len(selection.labels))
+                reading = _Reading(
+                    self._engine, source, selection, held or _NOTHING, meter, BASIC if cuts is None else cuts.names
+                )
+                found = reading.pieces(start, end, cuts, beside)
+            if found is None:
+                found = load()
+            if self._unchanged(selection, held):
                 return found
 
-    def whole(self, selection: Selection) -> bool:
-        """Whether nothing is summarised in place of the selected series' samples; asked after these have been read.
-
-        The first samples may be replaced while somebody reads who was told that there are no summaries.
-        """
+    def _unchanged(self, selection: Selection, held: Held | None) -> bool:
+        if held is not None:
+            return self._keeper.unchanged(held)
         return not len(selection.ids) or self._keeper.held(selection.ids) is None
 
     def _beside(self, wide: Any) -> tuple[list[Tier], int]:
