@@ -137,19 +137,27 @@ class Downsampling:
         for first, last in pairwise(edges):
             for low, high in slices(self._engine, sources, first, last, line.interval):
                 self._rollups.check()
-                done = self._step(line, ids, everywhere[cover <= low], low, high)
+                done = self._step(line, ids, everywhere[cover <= low], low, high, sources if low == begin else ())
                 samples, summaries = samples + done[0], summaries + done[1]
         return samples, summaries
 
-    def _step(self, line: Line, ids: Ints | None, active: Ints, low: int, high: int) -> tuple[int, int]:
-        """Move a line's boundary from `low` to `high`; `active` are the series that are not summarised so far yet."""
+    def _step(
+        self, line: Line, ids: Ints | None, active: Ints, low: int, high: int, older: Sequence[str]
+    ) -> tuple[int, int]:
+        """Move a line's boundary from `low` to `high`; `active` are the series that are not summarised so far yet.
+
+        Args:
+            older: tables in which there may be rows older than `low` by now that are in no summary yet.
+        """
         if not len(active) or low >= high:
             return 0, 0
         gate = max([high, *(one.boundary for one in self.state.lines)]) + 1
         with self._alone(gate):
             self._merge_late()
-            made = self._gathered(line, active if ids is not None else None, active, low, high)
             self._forget(line.interval, active, low, high)
+            # what came between the look for the oldest row and the gate
+            low = min(low, self._oldest(older, line.interval, low + 1))
+            made = self._gathered(line, active if ids is not None else None, active, low, high)
             append_level(self._inner, line.interval, made, 0)
             self._watch(high + 1)
             pending = {"chosen": line.chosen, "interval": line.interval, "upto": high}

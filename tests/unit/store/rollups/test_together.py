@@ -89,3 +89,22 @@ def test_the_first_replacement_while_samples_are_read(tmp_path: Path, monkeypatc
         monkeypatch.setattr(Source, "load", late)
         found = store.promql("count_over_time(m[6h])", time=BASE + 5 * HOUR)
         assert found.values.tolist() == [100.0]
+
+
+def test_samples_older_than_all_come_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written between the look for the oldest sample and the first step is in the summaries all the same."""
+    from kymograph.store.rollups.downsampling import Downsampling
+
+    with kymograph.connect(tmp_path / "s", sync="off") as store:
+        number = store.series_ids([("m", {})])[0]
+        store.append_samples(np.full(10, number), BASE + HOUR + np.arange(10) * SECOND, np.ones(10))
+        step = Downsampling._step
+
+        def late(self: Downsampling, *given: object) -> object:
+            monkeypatch.undo()
+            store.append_samples(np.full(5, number), BASE + np.arange(5) * SECOND, np.ones(5))
+            return step(self, *given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Downsampling, "_step", late)
+        assert store.downsample("1h", "1m")["samples"] == 15
+        assert store.promql("count_over_time(m[6h])", time=BASE + 5 * HOUR).values.tolist() == [15.0]
