@@ -81,3 +81,22 @@ def test_roles_are_those_of_the_path_behind_the_prefix() -> None:
         assert client.post("/ns/solar/api/prune", headers=read).status_code == 403
         assert client.post("/ns/solar/api/prune", headers=admin).status_code == 200
         assert client.post("/api/namespaces", headers=read, json={"name": "x"}).status_code == 403
+
+
+def test_namespaces_are_open_from_the_start(tmp_path: Path) -> None:
+    def fill(state: ServerState) -> None:
+        solar = state.slot.get().create_namespace("solar")
+        solar.write(
+            "noise", {"time": list(range(50_000)), "text": [f"{n * 7919 % 1_000_003:x}" for n in range(50_000)]}
+        )
+
+    with running(tmp_path, prepare=fill):
+        pass
+    broken = tmp_path / "namespaces" / "broken"
+    broken.mkdir()
+    (broken / "catalog.db").write_bytes(b"nothing of the kind" * 1000)
+    with running(tmp_path) as server, server.client() as client:
+        inside = sum(each.stat().st_size for each in (tmp_path / "namespaces" / "solar").rglob("*") if each.is_file())
+        assert inside > 100_000
+        assert client.get("/api/info").json()["usage_bytes"] > inside
+        assert client.get("/ns/solar/api/info").json()["rows"] == 50_000

@@ -118,6 +118,7 @@ class StoreSlot:
             log.exception("opening %s failed", self.path)
             reason = StorageError(f"{type(error).__name__}: {error}")
         else:
+            _open_namespaces(store)
             with self._lock:
                 self._store = store
             if attempt:
@@ -131,3 +132,12 @@ class StoreSlot:
         self._reason = reason
         self._changed.set()
         return False
+
+
+def _open_namespaces(store: Store) -> None:
+    """Open all of them: the cap counts those that are open, and their jobs run in them."""
+    for name in store.namespaces():
+        try:
+            store.namespace(name)
+        except KymographError as error:
+            log.error("the namespace %s cannot be opened: %s", name, error)
