@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import ipc
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from kymograph.model.stream import Layout
 from kymograph.server.limits import Limits
+from kymograph.store import tokens
 from tests.server.running import Running, eventually, running
 
 LAYOUT = Layout.parse("uint16_6")
@@ -276,3 +278,17 @@ def test_live_needs_a_stream(server: Running) -> None:
         connect(f"ws://127.0.0.1:{server.port}/stream/live?path=/no/such")
     assert refused.value.response.status_code == 404
     assert json.loads(refused.value.response.body)["status"] == "404 Not Found"
+
+
+def test_a_revoked_token_ends_what_is_live(tmp_path: Path) -> None:
+    with running(tmp_path, auth=True, limits=Limits(recheck_seconds=0.1)) as server:
+        store = server.state.slot.get()
+        store.stream(PATH, "uint16_6")
+        token = tokens.create(store.engine, "read")
+        url = f"ws://127.0.0.1:{server.port}/stream/live?path={PATH}"
+        with connect(url, additional_headers={"Authorization": f"Bearer {token}"}) as live:
+            tokens.revoke(store.engine, tokens.list(store.engine)[0]["id"])
+            with pytest.raises(ConnectionClosed) as caught:
+                live.recv(10)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1008

@@ -6,14 +6,13 @@ import asyncio
 import math
 import re
 import time
-from collections import deque
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response, WebSocket, WebSocketDisconnect
 from fastapi import Path as PathParam
 from starlette.datastructures import QueryParams
 
-from kymograph.errors import InvalidInput, KymographError, NotFound
+from kymograph.errors import InvalidInput, NotFound
 from kymograph.model.time import HOUR, SECOND, to_micros
 from kymograph.options import parse_duration
 from kymograph.server import telemetry
@@ -22,6 +21,7 @@ from kymograph.server.faults import fault
 from kymograph.server.live import Slot
 from kymograph.server.routes.answers import json_answer, streamed
 from kymograph.server.state import ServerState
+from kymograph.server.watching import watched
 
 _MOST_GPU = 2**31 - 1
 GpuIndex = Annotated[int | None, Query(ge=0, le=_MOST_GPU, description="only this GPU")]
@@ -91,7 +91,11 @@ def router(state: ServerState) -> APIRouter:
             await socket.send_denial_response(fault(400, error.code, error.message, error.hint))
             return
         await socket.accept()
-        await _watch(state, socket, state.hub.join(interval, gpu_index))
+        slot = state.hub.join(interval, gpu_index)
+        try:
+            await watched(state, socket, _send(socket, slot, state.limits.stall_seconds))
+        finally:
+            state.hub.leave(slot)
 
     return routes
 
@@ -143,50 +147,6 @@ def _watch_params(params: QueryParams) -> tuple[float, int | None]:
     if not re.fullmatch(r"[0-9]{1,9}", given, re.ASCII):
         raise InvalidInput("gpu_index must be a whole number from 0")
     return interval, int(given)
-
-
-async def _watch(state: ServerState, socket: WebSocket, slot: Slot) -> None:
-    """Send frames until either side ends; whatever the client says is read and ignored, within bounds."""
-    tasks = [
-        asyncio.create_task(_listen(socket, state.limits.messages_per_minute)),
-        asyncio.create_task(_send(socket, slot, state.limits.stall_seconds)),
-    ]
-    if state.gate.required:
-        tasks.append(asyncio.create_task(_recheck(state, socket)))
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        state.hub.leave(slot)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _recheck(state: ServerState, socket: WebSocket) -> None:
-    """End the stream once its token is revoked or its session over; a store that is away revokes nothing."""
-    headers = dict(socket.scope["headers"])
-    while True:
-        await asyncio.sleep(state.limits.recheck_seconds)
-        try:
-            good = await state.gate.has_session(socket.scope, headers, state.light)
-        except KymographError:
-            continue
-        if not good:
-            await socket.close(1008, "the token is not valid any more")
-            return
-
-
-async def _listen(socket: WebSocket, most: int) -> None:
-    times: deque[float] = deque(maxlen=most)
-    while True:
-        message = await socket.receive()
-        if message["type"] == "websocket.disconnect":
-            return
-        now = time.monotonic()
-        if len(times) == most and times[0] > now - 60:
-            await socket.close(1008, "too many messages")
-            return
-        times.append(now)
 
 
 async def _send(socket: WebSocket, slot: Slot, patience: float) -> None:

@@ -14,6 +14,7 @@ from kymograph.server.faults import of_error
 from kymograph.server.routes.stream.words import existing
 from kymograph.server.staging import Array
 from kymograph.server.state import ServerState
+from kymograph.server.watching import watched
 from kymograph.store.streams.stream import Stream
 from kymograph.wire.stream_binary import encode_binary
 
@@ -38,21 +39,9 @@ def router(state: ServerState) -> APIRouter:
             await socket.send_denial_response(of_error(error, "/stream/live"))
             return
         await socket.accept()
-        tasks = [asyncio.create_task(_listen(socket)), asyncio.create_task(_follow(state, stream, socket))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await watched(state, socket, _follow(state, stream, socket))
 
     return routes
-
-
-async def _listen(socket: WebSocket) -> None:
-    """Ends when the client leaves; what it says is not for us."""
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        pass
 
 
 async def _follow(state: ServerState, stream: Stream, socket: WebSocket) -> None:
