@@ -21,8 +21,7 @@ import click
 from kymograph.cli.stream.place import Entry, Place, place
 from kymograph.cli.stream.words import shown, target
 from kymograph.errors import InvalidInput
-from kymograph.model.interval import Intervals
-from kymograph.model.stream import Layout
+from kymograph.model.stream import Layout, StreamRetention, cut_at
 from kymograph.options import parse_duration
 
 _KEYS = ("keep", "age", "rate")
@@ -92,29 +91,13 @@ def read_config(file: Path) -> list[Bound]:
 
 
 def _clean(there: Place, entry: Entry, bound: Bound, yes: bool) -> None:
-    before = cut(there.intervals(entry.path, None, None), bound, time.time_ns() // 1000)
+    bounds = StreamRetention(age=bound.age, keep=bound.keep)
+    before = cut_at(there.intervals(entry.path, None, None), bounds, None, time.time_ns() // 1000)
     if before is None:
         click.echo(f"{entry.path}: nothing to remove")
         return
     rows = there.remove(entry.path, None, before) if yes else there.count(entry.path, None, before)
     click.echo(f"{entry.path}: {rows:,} rows before {shown(before)} {'removed' if yes else 'would be removed'}")
-
-
-def cut(covered: Intervals, bound: Bound, now: int) -> int | None:
-    """Everything before this time goes; None: nothing does."""
-    if covered.extent is None:
-        return None
-    first, before = covered.extent[0], covered.extent[0]
-    if bound.age is not None:
-        before = max(before, now - bound.age)
-    if bound.keep is not None:
-        left = bound.keep
-        for low, high in reversed(list(covered)):
-            if high - low > left:
-                before = max(before, high - left)
-                break
-            left -= high - low
-    return before if before > first else None
 
 
 def _estimate(entry: Entry, bound: Bound) -> str:

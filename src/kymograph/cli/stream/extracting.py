@@ -68,7 +68,7 @@ def extract(
                 write_rows(output, form, chunks, dtype, columns)
                 return
             pieces = (
-                _text(there, path, start, end, markup, bare, raw_times, report)
+                _marked(there, path, start, end, bare, raw_times, report)
                 if markup
                 else (_encoded(chunk, bare, binary) for chunk in chunks)
             )
@@ -81,8 +81,8 @@ def _head(path: str, layout: str, start: int | None, end: int | None, raw: bool)
     return "".join(f"# {line}\n" for line in lines).encode()
 
 
-def _text(
-    there: Place, path: str, start: int | None, end: int | None, markup: bool, bare: bool, raw: bool, report: Any
+def _marked(
+    there: Place, path: str, start: int | None, end: int | None, bare: bool, raw: bool, report: Any
 ) -> Iterator[bytes]:
     done = 0
     for low, high in there.intervals(split_level(path)[0], start, end):
