@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
-from kymograph.engine.interface import Attended, Bounded, Engine
+from kymograph.engine.interface import Attended, Bounded, Engine, PruneReport
 from kymograph.errors import StorageError, StoreClosed
 from kymograph.options import StoreOptions
 from kymograph.store.jobs import Job, Jobs, now_micros
@@ -116,9 +116,13 @@ class StoreBase:
         kept: _T = found
         return kept
 
-    def _prune(self) -> str:
+    def _pruned(self, *, dry_run: bool = False, force: bool = False) -> PruneReport:
+        """See `Store.prune`."""
         engine = self.engine
         if not isinstance(engine, Bounded):
-            return "nothing to bound"
-        report = self._written(lambda: engine.prune(now=now_micros()))
+            return PruneReport((), dry_run)
+        return self._written(lambda: engine.prune(now=now_micros(), dry_run=dry_run, force=force))
+
+    def _prune(self) -> str:
+        report = self._pruned()
         return f"{len(report.victims)} partitions, {report.rows} rows, {report.bytes} bytes removed"

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kymograph.engine.interface import Bounded, CheckReport, Copyable, Maintained, PruneReport
+from kymograph.engine.interface import CheckReport, Copyable, Maintained, PruneReport
 from kymograph.errors import InvalidInput
 from kymograph.store.base import StoreBase
-from kymograph.store.jobs import now_micros
 from kymograph.store.report import describe_store
 
 Progress = Callable[[int, int], None]
@@ -25,10 +24,7 @@ class UpkeepVerbs(StoreBase):
         Whole partitions go once all of their rows are out of bounds. With `force` the age bound is applied to the
         microsecond: rows beyond it inside a younger partition go too.
         """
-        engine = self.engine
-        if not isinstance(engine, Bounded):
-            return PruneReport((), dry_run)
-        return self._written(lambda: engine.prune(now=now_micros(), dry_run=dry_run, force=force))
+        return self._pruned(dry_run=dry_run, force=force)
 
     def seal(self, table: str | None = None) -> int:
         """Turn hot rows into blocks now. Returns rows sealed; 0 on an engine that has no blocks."""
