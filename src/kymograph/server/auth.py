@@ -44,9 +44,7 @@ _NEEDS = {
 }
 
 # questions in a body: forms, since a query may be longer than a URL, and remote read
-_FORMS = re.compile(
-    r"(?:/ns/[^/]+)?/api/v1/(?:query|query_range|query_exemplars|series|labels|format_query|parse_query|read)"
-)
+_FORMS = re.compile(r"/api/v1/(?:query|query_range|query_exemplars|series|labels|format_query|parse_query|read)")
 
 _REMEMBER = 5.0
 _SESSION = 12 * 3600.0

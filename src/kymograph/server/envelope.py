@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 _PATHS = re.compile(
-    r"(?:/ns/[^/]+)?/api/v1/(?:query|query_range|query_exemplars|series|labels|label/.+/values|metadata|rules|alerts"
+    r"/api/v1/(?:query|query_range|query_exemplars|series|labels|label/.+/values|metadata|rules|alerts"
     r"|alertmanagers|targets|targets/metadata|status/[a-z]+|format_query|parse_query|admin/tsdb/[a-z_]+)"
 )
 _KINDS = {
