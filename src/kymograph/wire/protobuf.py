@@ -117,6 +117,21 @@ def _behind_group(data: bytes, at: int, end: int, number: int) -> int:
     return at
 
 
+def packed(data: bytes, at: int, end: int) -> list[int]:
+    """Numbers of a packed field of uint32. Raises Malformed."""
+    numbers = []
+    while at < end:
+        number, at = varint(data, at, end)
+        numbers.append(number & 0xFFFFFFFF)
+    return numbers
+
+
+def must_be(kind: int, wanted: int, what: str, number: int) -> None:
+    """Raises Malformed where a field of a message called `what` has another wire type than it should."""
+    if kind != wanted:
+        raise Malformed(f"a {what}'s field {number} has the wire type {kind}")
+
+
 def text(data: bytes, first: int, last: int) -> str:
     """UTF-8 of [first, last). Raises Malformed."""
     try:

@@ -17,6 +17,7 @@ import numpy as np
 from kymograph.errors import TimeError
 from kymograph.model.time import MAX_TIME
 from kymograph.wire.protobuf import BYTES, Malformed, behind, fields, span, tag_at, text
+from kymograph.wire.remote_exemplars import Told
 from kymograph.wire.remote_layout import PAD, Ints, varints, words
 from kymograph.wire.remote_metadata import About, metadata_v1
 from kymograph.wire.remote_series import Labels
@@ -42,7 +43,8 @@ class Written:
         times: int64 µs, n.
         values: float64, n, bits as sent.
         about: metadata by the name of the metric family, as far as it was not said in a message before.
-        histograms, exemplars: how many native histograms and exemplars there are; they are not among the samples.
+        histograms: how many native histograms there are; they are not among the samples.
+        exemplars: slot of the series and what it says, of each that can be read.
     """
 
     slots: Ints
@@ -50,7 +52,7 @@ class Written:
     values: np.ndarray[tuple[int], np.dtype[np.float64]]
     about: dict[str, About] = field(default_factory=dict)
     histograms: int = 0
-    exemplars: int = 0
+    exemplars: list[tuple[int, Told]] = field(default_factory=list)
 
 
 class Decoder:

@@ -12,6 +12,8 @@ from kymograph.wire.protobuf import (
     Malformed,
     behind,
     fields,
+    must_be,
+    packed,
     signed,
     span,
     tag_at,
@@ -36,7 +38,8 @@ class Parsed:
         key_end: end of the bytes that say which series it is, None when those are not all at its beginning.
         values, times: places of each sample's float64 and varint, -1 where it is absent or does not fit a word.
         odd: numbers of the samples whose times do not fit a word, and their milliseconds.
-        histograms, exemplars: how many there are.
+        histograms: how many there are.
+        exemplars: places of the Exemplar messages.
         about: place of the metadata (version 2), or None.
     """
 
@@ -47,7 +50,7 @@ class Parsed:
     times: list[int] = field(default_factory=list)
     odd: list[tuple[int, int]] = field(default_factory=list)
     histograms: int = 0
-    exemplars: int = 0
+    exemplars: list[tuple[int, int]] = field(default_factory=list)
     about: tuple[int, int] | None = None
 
 
@@ -65,7 +68,7 @@ def series_v1(data: bytes, at: int, end: int) -> Parsed:
         if number > 4:
             others = True
             continue
-        _must_be(kind, BYTES, "TimeSeries", number)
+        must_be(kind, BYTES, "TimeSeries", number)
         if number == 1:
             found.labels.append((first, last))
             found.key_end = None if others or found.key_end is None else last
@@ -74,8 +77,7 @@ def series_v1(data: bytes, at: int, end: int) -> Parsed:
         if number == 2:
             _sample(found, data, first, last)
         elif number == 3:
-            found.exemplars += 1
-            _check_exemplar(data, first, last)
+            found.exemplars.append((first, last))
         else:
             found.histograms += 1
     return found
@@ -90,19 +92,18 @@ def series_v2(data: bytes, at: int, end: int) -> Parsed:
                 found.refs.append(first & 0xFFFFFFFF)
                 found.key_end = None
             else:
-                _must_be(kind, BYTES, "TimeSeries", number)
+                must_be(kind, BYTES, "TimeSeries", number)
                 whole = not found.refs and found.key_end == at
-                found.refs += _packed(data, first, last)
+                found.refs += packed(data, first, last)
                 found.key_end = last if whole and _begins(data, at, first, last) else None
         elif number in (2, 3, 4, 5):
-            _must_be(kind, BYTES, "TimeSeries", number)
+            must_be(kind, BYTES, "TimeSeries", number)
             if number == 2:
                 _sample(found, data, first, last)
             elif number == 3:
                 found.histograms += 1
             elif number == 4:
-                found.exemplars += 1
-                _check_exemplar(data, first, last, refs=True)
+                found.exemplars.append((first, last))
             else:
                 found.about = (first, last)
     if found.key_end == at:
@@ -113,24 +114,6 @@ def series_v2(data: bytes, at: int, end: int) -> Parsed:
 def _begins(data: bytes, at: int, first: int, last: int) -> bool:
     """Whether the field with content [first, last) is the one at `at`."""
     return data[at] == 10 and varint(data, at + 1, last)[1] == first
-
-
-def _packed(data: bytes, at: int, end: int) -> list[int]:
-    numbers = []
-    while at < end:
-        number, at = varint(data, at, end)
-        numbers.append(number & 0xFFFFFFFF)
-    return numbers
-
-
-def _check_exemplar(data: bytes, at: int, end: int, *, refs: bool = False) -> None:
-    """What is passed over must be well formed too: a message is taken whole or not at all."""
-    for number, kind, first, last in fields(data, at, end):
-        if number == 1 and kind == BYTES:
-            if refs:
-                _packed(data, first, last)
-            else:
-                _label(data, first, last)
 
 
 def _sample(found: Parsed, data: bytes, at: int, end: int) -> None:
@@ -154,11 +137,6 @@ def _sample(found: Parsed, data: bytes, at: int, end: int) -> None:
     found.times.append(time_at)
 
 
-def _must_be(kind: int, wanted: int, what: str, number: int) -> None:
-    if kind != wanted:
-        raise Malformed(f"a {what}'s field {number} has the wire type {kind}")
-
-
 def labels_v1(data: bytes, places: list[tuple[int, int]]) -> tuple[str, Labels]:
     """Name and labels of the Label messages at these places; see `identity`."""
     return identity([_label(data, at, end) for at, end in places])
@@ -173,7 +151,7 @@ def _label(data: bytes, at: int, end: int) -> tuple[str, str]:
     name = value = ""
     for number, kind, first, last in fields(data, at, end):
         if number in (1, 2):
-            _must_be(kind, BYTES, "Label", number)
+            must_be(kind, BYTES, "Label", number)
             if number == 1:
                 name = text(data, first, last)
             else:

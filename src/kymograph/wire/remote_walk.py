@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kymograph.wire.protobuf import Malformed, varint
+from kymograph.wire.remote_exemplars import Told, exemplar_v1, exemplar_v2
 from kymograph.wire.remote_layout import Found, Layout, joined
 from kymograph.wire.remote_metadata import About, family, metadata_v2
 from kymograph.wire.remote_series import Labels, Parsed, labels_v1, labels_v2, series_v1, series_v2
@@ -68,6 +69,7 @@ class Dialect:
     quick: Callable[[bytes, int, int], tuple[int, int, int] | None]
     known: dict[bytes, int]
     about: Callable[[bytes, Parsed, int], tuple[str, About] | None]
+    exemplar: Callable[[bytes, int, int], Told | None]
     owners: dict[int, Layout] = field(default_factory=dict)
     layouts: deque[Layout] = field(default_factory=deque)
     key_bytes: int = 0
@@ -81,7 +83,7 @@ class Dialect:
         def slot_of(message: bytes, found: Parsed) -> int:
             return book.slot(*labels_v1(message, found.labels))
 
-        return cls(book, 10, series_v1, slot_of, _quick_v1(known), known, lambda *_: None)
+        return cls(book, 10, series_v1, slot_of, _quick_v1(known), known, lambda *_: None, exemplar_v1)
 
     @classmethod
     def v2(cls, book: Book, symbols: list[str]) -> Dialect:
@@ -96,7 +98,10 @@ class Dialect:
             said = metadata_v2(message, *found.about, symbols)
             return None if said == About() else (family(book.series[slot][0], said.kind), said)
 
-        return cls(book, 42, series_v2, slot_of, _quick_v2(known), known, about)
+        def exemplar(message: bytes, first: int, last: int) -> Told | None:
+            return exemplar_v2(message, first, last, symbols)
+
+        return cls(book, 42, series_v2, slot_of, _quick_v2(known), known, about, exemplar)
 
     @property
     def nbytes(self) -> int:
@@ -137,7 +142,8 @@ class Walk:
         bytes: the message as uint8.
         interrupted: there is something beside series in the message, so that it makes no layout.
         odd: numbers of the samples whose time is given here, in ms.
-        histograms, exemplars: how many were passed over.
+        histograms: how many were passed over.
+        exemplars: slot of the series and what it says, of each that can be read.
         about: metadata by family that series carry with them.
     """
 
@@ -154,7 +160,8 @@ class Walk:
         self._fresh()
         self.interrupted = False
         self.odd: list[tuple[int, int]] = []
-        self.histograms = self.exemplars = 0
+        self.histograms = 0
+        self.exemplars: list[tuple[int, Told]] = []
         self.about: dict[str, About] = {}
 
     def take(self, part: Found) -> None:
@@ -230,7 +237,11 @@ class Walk:
         self._values += found.values
         self._times += found.times
         self.histograms += found.histograms
-        self.exemplars += found.exemplars
+        for place in found.exemplars:
+            self.interrupted = True
+            told = dialect.exemplar(message, *place)
+            if told is not None:
+                self.exemplars.append((slot, told))
 
     def _flush(self) -> None:
         if self._starts:
@@ -251,7 +262,7 @@ class Walk:
         dialect = self._dialect
         dialect.debt += self._walked
         worth = self._walked and max(4 * self._walked, dialect.debt) >= self._size
-        if worth and not (self.interrupted or self.odd or self.histograms or self.exemplars):
+        if worth and not (self.interrupted or self.odd or self.histograms):
             dialect.learn(self._message, whole, self._end)
         return whole
 

@@ -9,6 +9,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 _TYPES = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
     "string": _TYPES.TYPE_STRING,
+    "bytes": _TYPES.TYPE_BYTES,
     "double": _TYPES.TYPE_DOUBLE,
     "int64": _TYPES.TYPE_INT64,
     "uint64": _TYPES.TYPE_UINT64,
@@ -19,7 +20,9 @@ _SCALARS = {
 _V1 = {
     "Sample": {"value": (1, "double", False), "timestamp": (2, "int64", False)},
     "Label": {"name": (1, "string", False), "value": (2, "string", False)},
-    "Exemplar": {"labels": (1, "Label", True), "value": (2, "double", False), "timestamp": (3, "int64", False)},
+    # text on the wire too; Go's decoder, unlike this one, refuses no message whose text is not UTF-8
+    "LabelBytes": {"name": (1, "bytes", False), "value": (2, "bytes", False)},
+    "Exemplar": {"labels": (1, "LabelBytes", True), "value": (2, "double", False), "timestamp": (3, "int64", False)},
     "Histogram": {"count_int": (1, "uint64", False), "sum": (3, "double", False), "timestamp": (15, "int64", False)},
     "TimeSeries": {
         "labels": (1, "Label", True),

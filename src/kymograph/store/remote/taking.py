@@ -116,7 +116,7 @@ class Taker:
                     self._told.update(part.written.about)
             except KymographError as other:
                 failed = other
-            answers.append(failed or Taken(len(part.ids), part.written.exemplars))
+            answers.append(failed or Taken(len(part.ids), len(part.written.exemplars)))
         return answers
 
     def _fresh(self, about: dict[str, About]) -> dict[str, dict[str, str | None]]:
