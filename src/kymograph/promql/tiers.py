@@ -252,6 +252,8 @@ class _Reading:
         matchers = () if everything else (Matcher(SERIES_ID, "in", frozenset(ids.tolist())),)
         found = self._engine.scan(table, matchers, start, end, columns).table()
         self._meter.spend(found.num_rows)
+        if found[names[0]].null_count:  # buckets of nothing but staleness markers
+            found = found.filter(found[names[0]].is_valid())
         place = np.searchsorted(ids, found[SERIES_ID].to_numpy())
         statistics = {name: found[name].to_numpy() for name in names}
         rows = Summaries(place, micros_of(found[TIME].combine_chunks()), statistics)

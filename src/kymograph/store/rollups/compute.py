@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -20,7 +24,7 @@ from kymograph.model.summary import (
 )
 from kymograph.model.time import TIME, TIME_TYPE
 from kymograph.store.rollups.definition import ROWS, Rollup, column_of
-from kymograph.store.rollups.sources import Rows, Series, group_numbers, numbered, sample_rows, stored, table_rows
+from kymograph.store.rollups.sources import Rows, Series, group_numbers, numbered, scalar_rows, stored, table_rows
 
 
 def compute(engine: Engine, rollup: Rollup, below: Rollup | None, start: int, end: int) -> pa.Table:
@@ -40,39 +44,56 @@ def compute(engine: Engine, rollup: Rollup, below: Rollup | None, start: int, en
         rows = table_rows(engine, schema, early, end, rollup.fields)
     else:
         names = [column_of(field, name) for field in rollup.fields or ("",) for name in STATISTICS]
-        rows = table_rows(engine, schema, early, end, names if below.of_samples else [ROWS, *names])
+        rows = table_rows(engine, schema, early, end, [ROWS, *names])
     return _of_rows(engine, rollup, below, schema, rows, start)
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """How many rows of the source there are, per series (or group) and bucket; one of these may be told in parts."""
+
+    series: Ints
+    bucket: Ints
+    rows: Ints
+
+    def taken(self, places: Any) -> _Counted:
+        return _Counted(self.series[places], self.bucket[places], self.rows[places])
+
+
 def _of_samples(engine: Engine, rollup: Rollup, early: int, start: int, end: int) -> pa.Table:
-    series, times, values = sample_rows(engine, early, end)
-    made = summarised(series, floor_to(times, rollup.every), times, values)
+    series, times, values, live = scalar_rows(engine, early, end)
+    bucket = floor_to(times, rollup.every)
+    head = np.ones(len(series), np.bool_)
+    head[1:] = (series[1:] != series[:-1]) | (bucket[1:] != bucket[:-1])
+    heads = np.flatnonzero(head)
+    counted = _Counted(series[heads], bucket[heads], np.diff(heads, append=len(series)))
+    if not live.all():
+        series, bucket, times, values = series[live], bucket[live], times[live], values[live]
+    return _scalar(engine, rollup, summarised(series, bucket, times, values), counted, start)
+
+
+def _scalar(engine: Engine, rollup: Rollup, made: Summaries, counted: _Counted, start: int) -> pa.Table:
+    """Rows of a rollup of scalar series from the summaries of each, by its id."""
+    ids, places = np.unique(counted.series, return_inverse=True)
+    counted = _Counted(places, counted.bucket, counted.rows)
+    made = Summaries(np.searchsorted(ids, made.series), made.bucket, made.columns)
     if not rollup.grouped:
-        made = made.taken(made.bucket >= start)
-        return _table(rollup, {SERIES_ID: pa.array(made.series)}, made.bucket, {"": made})
-    return _grouped_samples(engine, rollup, made, start)
-
-
-def _grouped_samples(engine: Engine, rollup: Rollup, made: Summaries, start: int) -> pa.Table:
-    ids, places = np.unique(made.series, return_inverse=True)
+        return _table(rollup, Series({SERIES_ID: pa.array(ids)}), counted, {"": made}, start)
     groups, known = group_numbers(engine.series(), ids, rollup.labels)
-    return _grouped(rollup, made, groups[places], known, start)
-
-
-def _grouped(rollup: Rollup, made: Summaries, groups: Ints, known: Series, start: int) -> pa.Table:
     made = carried(made, rollup.every)
-    parts = Summaries(groups, made.bucket, made.columns).taken(made.bucket >= start).in_order()
-    found = combined(parts)
-    return _table(rollup, known.of(found.series), found.bucket, {"": found})
+    made = combined(Summaries(groups[made.series], made.bucket, made.columns).in_order())
+    return _table(rollup, known, _Counted(groups[places], counted.bucket, counted.rows), {"": made}, start)
 
 
 def _of_rows(
     engine: Engine, rollup: Rollup, below: Rollup | None, schema: TableSchema, rows: Rows, start: int
 ) -> pa.Table:
     bucket = floor_to(rows.times, rollup.every)
-    if schema.by_series and rollup.grouped:  # a tier of scalar series, now by labels
-        of_series = Rows(rows.table[SERIES_ID].to_numpy(), rows.times, rows.table, rows.known)
-        return _grouped_samples(engine, rollup, joined(stored(of_series, "", bucket)), start)
+    weights = rows.integers(ROWS) if below is not None else np.ones(len(bucket), np.int64)
+    if schema.by_series:  # a tier of scalar series
+        ids = rows.table[SERIES_ID].to_numpy()
+        made = joined(stored(Rows(ids, rows.times, rows.table, rows.known), "", bucket))
+        return _scalar(engine, rollup, made, _Counted(ids, bucket, weights), start)
     groups, known = rows.series, rows.known
     if set(rollup.labels) != set(schema.labels):
         numbers, known = numbered(rows.table, rollup.labels)
@@ -87,13 +108,8 @@ def _of_rows(
             if below is None or not below.grouped:
                 made = carried(made, rollup.every)
             made = combined(Summaries(groups[made.series], made.bucket, made.columns).in_order())
-        parts[field] = made.taken(made.bucket >= start)
-    if rollup.of_samples:
-        found = parts[""]
-        return _table(rollup, known.of(found.series), found.bucket, parts)
-    counted = Summaries(groups[rows.series], bucket, {}).taken(bucket >= start)
-    weights = rows.integers(ROWS) if below is not None else np.ones(len(bucket), np.int64)
-    return _wide(rollup, known, counted, weights[bucket >= start], parts)
+        parts[field] = made
+    return _table(rollup, known, _Counted(groups[rows.series], bucket, weights), parts, start)
 
 
 def _of_field(rows: Rows, field: str, bucket: Ints, below: Rollup | None) -> Summaries:
@@ -124,23 +140,20 @@ def carried(made: Summaries, every: int) -> Summaries:
     return Summaries(made.series, made.bucket, columns)
 
 
-def _table(rollup: Rollup, labels: dict[str, pa.Array], bucket: Ints, parts: dict[str, Summaries]) -> pa.Table:
-    columns: dict[str, pa.Array] = {TIME: pa.array(bucket).view(TIME_TYPE), **labels}
-    columns |= {name: pa.array(values) for name, values in parts[""].columns.items()}
-    return pa.table(columns)
-
-
-def _wide(rollup: Rollup, known: Series, counted: Summaries, weights: Ints, parts: dict[str, Summaries]) -> pa.Table:
-    """One row per group and bucket that has any row; null where a field has no value."""
-    low = int(counted.bucket.min(initial=0))
-    span = int(counted.bucket.max(initial=0)) - low + 1
-    keys, places = np.unique(counted.series * span + (counted.bucket - low), return_inverse=True)
-    columns: dict[str, pa.Array] = {TIME: pa.array(keys % span + low).view(TIME_TYPE), **known.of(keys // span)}
-    rows = np.bincount(places, weights, len(keys)).astype(np.int64)
-    columns[ROWS] = pa.array(rows)
-    for field in rollup.fields:
-        made = parts[field]
-        at = np.searchsorted(keys, made.series * span + (made.bucket - low))
+def _table(rollup: Rollup, known: Series, counted: _Counted, parts: Mapping[str, Summaries], start: int) -> pa.Table:
+    """One row per group and bucket from `start` on that has any row; null where a field has no value."""
+    counted = counted.taken(counted.bucket >= start)
+    low = int(counted.bucket.min(initial=0)) // rollup.every
+    span = int(counted.bucket.max(initial=0)) // rollup.every - low + 1
+    keys, places = np.unique(counted.series * span + counted.bucket // rollup.every - low, return_inverse=True)
+    columns: dict[str, pa.Array] = {
+        TIME: pa.array((keys % span + low) * rollup.every).view(TIME_TYPE),
+        **known.of(keys // span),
+        ROWS: pa.array(np.bincount(places, counted.rows, len(keys)).astype(np.int64)),
+    }
+    for field, made in parts.items():
+        made = made.taken(made.bucket >= start)
+        at = np.searchsorted(keys, made.series * span + made.bucket // rollup.every - low)
         missing = np.ones(len(keys), np.bool_)
         missing[at] = False
         for name, kind in STATISTICS.items():
@@ -151,9 +164,7 @@ def _wide(rollup: Rollup, known: Series, counted: Summaries, weights: Ints, part
 
 
 def _empty(rollup: Rollup) -> pa.Table:
-    blank: dict[str, pa.Array] = {label: pa.array([], pa.string()) for label in rollup.labels}
-    if rollup.of_samples:
-        return _table(rollup, blank, np.zeros(0, np.int64), {"": nothing()})
-    none = nothing()
-    counted = Summaries(none.series, none.bucket, {})
-    return _wide(rollup, Series(blank), counted, none.series, dict.fromkeys(rollup.fields, none))
+    kind = pa.int64() if rollup.by_series else pa.string()
+    blank = Series({label: pa.array([], kind) for label in rollup.labels})
+    none = np.zeros(0, np.int64)
+    return _table(rollup, blank, _Counted(none, none, none), dict.fromkeys(rollup.fields or ("",), nothing()), 0)

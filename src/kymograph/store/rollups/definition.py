@@ -160,7 +160,7 @@ def bucket_width(every: Any) -> int:
 def schema_of(rollup: Rollup, keep: Retention | None) -> TableSchema:
     """The table of a rollup of samples, of a table or of a rollup."""
     if rollup.of_samples:
-        fields = tuple((name, FIELD_TYPES[kind]) for name, kind in STATISTICS.items())
+        fields = (*((name, FIELD_TYPES[kind]) for name, kind in STATISTICS.items()), (ROWS, pa.int64()))
     else:
         fields = (
             (ROWS, pa.int64()),

@@ -62,13 +62,13 @@ def _settled(
         engine.delete(schema.name, (), *bucket)
     if not counting:
         return fresh
-    known = there[counting[0]].to_numpy()
+    known = there[counting[0]].fill_null(0).to_numpy()
     order = np.argsort(old)
     at = np.minimum(np.searchsorted(old[order], new), len(old) - 1)
     same = old[order][at] == new
     before = np.where(same, known[order][at], 0)
     begun = micros_of(fresh[TIME].combine_chunks())
-    less = (fresh[counting[0]].to_numpy() < before) | (begun < lost)
+    less = (fresh[counting[0]].fill_null(0).to_numpy() < before) | (begun < lost)
     kept = same & less & ~within(begun, deleted)
     return fresh.filter(pa.array(~kept)) if kept.any() else fresh
 

@@ -6,13 +6,15 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from kymograph.engine.interface import Engine
 from kymograph.errors import AlreadyExists, InvalidInput, KymographError, NotFound, StoreClosed
 from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, TableSchema
 from kymograph.options import Retention
 from kymograph.store.jobs import now_micros
 from kymograph.store.rollups.compute import compute
-from kymograph.store.rollups.definition import DOCUMENT, Rollup, defined, schema_of
+from kymograph.store.rollups.definition import DOCUMENT, ROWS, Rollup, defined, schema_of
 from kymograph.store.rollups.refresh import replace
 from kymograph.store.rollups.sources import slices
 from kymograph.store.rollups.touched import Range, Touched, Watch
@@ -201,6 +203,7 @@ class Rollups:
         if start >= end:
             return 0
         below = self._known.get(rollup.source)
+        self._complete(rollup)
         lost = max(self._touched.lost(table) for table in rollup.tables)
         for low, high in slices(self._engine, rollup.tables, start, end, rollup.every, before=rollup.every):
             if rollup.query:
@@ -212,6 +215,13 @@ class Rollups:
                 fresh = compute(self._engine, rollup, below, low, high)
             rows += replace(self._engine, rollup, fresh, low, high, gone, lost)
         return rows
+
+    def _complete(self, rollup: Rollup) -> None:
+        """Tables of earlier versions do not count the rows of scalar series yet."""
+        for one in (rollup, self._known.get(rollup.source)):
+            schema = self._engine.tables().get(one.name) if one is not None and one.of_samples else None
+            if schema is not None and ROWS not in schema.columns:
+                self._engine.alter_table(schema.extended([(ROWS, pa.int64())]))
 
     def _beginning(self, rollup: Rollup, now: int) -> int:
         """The bucket of the oldest row that is there; with none, up to when nothing is missing."""

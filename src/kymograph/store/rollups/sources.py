@@ -99,19 +99,24 @@ def sample_rows(engine: Engine, start: int, end: int, ids: Ints | None = None) -
     Args:
         ids: only these series, ascending; None is all.
     """
+    series, times, values, live = scalar_rows(engine, start, end, ids)
+    return (series, times, values) if live.all() else (series[live], times[live], values[live])
+
+
+def scalar_rows(engine: Engine, start: int, end: int, ids: Ints | None = None) -> tuple[Ints, Ints, Floats, Any]:
+    """As `sample_rows` with every row, and which of them are samples: no staleness markers, no nulls."""
     if SAMPLES not in engine.tables() or (ids is not None and not len(ids)):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)
     matchers = () if ids is None else (Matcher(SERIES_ID, "in", frozenset(ids.tolist())),)
     found = engine.scan(SAMPLES, matchers, start, end, [SERIES_ID, TIME, _VALUE]).table()
-    if found[_VALUE].null_count:
-        found = found.filter(found[_VALUE].is_valid())
-    series = found[SERIES_ID].to_numpy()
-    times, values = micros_of(found[TIME].combine_chunks()), found[_VALUE].to_numpy()
+    series, times = found[SERIES_ID].to_numpy(), micros_of(found[TIME].combine_chunks())
+    column = found[_VALUE]
+    values = (column.fill_null(0.0) if column.null_count else column).to_numpy()
     live = values.view(np.int64) != STALE
-    if not live.all():
-        series, times, values = series[live], times[live], values[live]
+    if column.null_count:
+        live &= column.combine_chunks().is_valid().to_numpy(zero_copy_only=False)
     order = _order(series, times)
-    return (series, times, values) if order is None else (series[order], times[order], values[order])
+    return (series, times, values, live) if order is None else (series[order], times[order], values[order], live[order])
 
 
 def table_rows(engine: Engine, schema: TableSchema, start: int, end: int, fields: Sequence[str]) -> Rows:

@@ -17,6 +17,7 @@ from kymograph import Retention
 from kymograph.errors import AlreadyExists, InvalidInput, KymographError, NotFound, ReadOnly, SchemaError, StorageError
 from kymograph.model.summary import STATISTICS
 from kymograph.model.time import DAY, HOUR, MINUTE, SECOND
+from kymograph.promql import beside
 from kymograph.store.store import Store
 
 BASE = 1_790_000_000 * SECOND // HOUR * HOUR
@@ -209,6 +210,31 @@ def test_buckets_of_months_and_weeks(store: Store) -> None:
             store.sql(f"SELECT time, n, s FROM {name} ORDER BY time").rows()
             == store.sql(text.replace(" AS t,", " AS time,") + " ORDER BY 1").rows()
         )
+
+
+def test_staleness_markers_count_as_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket of nothing else has a row without values, which PromQL does not see."""
+    stale = np.array([0x7FF0000000000002]).view(np.float64)[0]
+    for second, value in ((0, 1.0), (30, 2.0), (90, 3.0), (120, stale), (181, stale), (182, 4.0)):
+        store.gauge("m", value, {"host": "a"}, time=BASE + second * SECOND)
+    for name, source, every, by in (
+        ("m_1m", "samples", "1m", None),
+        ("m_2m", "m_1m", "2m", None),
+        ("h_1m", "samples", "1m", ["host"]),
+        ("h_2m", "m_1m", "2m", ["host"]),
+    ):
+        store.create_rollup(name, source, every, by)
+        wanted = [(2, 2, 3.0), (1, 1, 3.0), (1, None, None), (2, 1, 4.0)]
+        if every == "2m":
+            wanted = [(3, 3, 6.0), (3, 1, 4.0)]
+        assert [(row["rows"], row["count"], row["sum"]) for row in rows(store, name)] == wanted
+        assert not math.isnan(rows(store, name)[1]["max"])
+    for name in ("_SAMPLES_PER_STRETCH", "_COLUMNS_PER_SAMPLE"):
+        monkeypatch.setattr(beside, name, 0)
+    for function, wanted in (("count", 4.0), ("sum", 10.0), ("last", 4.0), ("min", 1.0)):
+        found = store.promql(f"{function}_over_time(m[1h])", time=BASE + 10 * MINUTE)
+        assert found.values.tolist() == [wanted]
+        assert found.tiers[0] in ("m_1m", "m_2m")
 
 
 def test_drop_and_create_again(store: Store) -> None:
