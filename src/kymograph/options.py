@@ -116,6 +116,7 @@ class StoreOptions:
         prune_every: pause between retention runs, µs.
         max_series: scalar series there may be in all; None is unbounded.
         max_new_series: scalar series that may be new within an hour (counted since opening); None is unbounded.
+        exemplars: how many exemplars of scalar series are kept, the newest; 0 keeps none that come.
         read_only: open beside a writer; sees committed rows, writes nothing.
     """
 
@@ -128,12 +129,13 @@ class StoreOptions:
     prune_every: int = 300 * 10**6
     max_series: int | None = None
     max_new_series: int | None = None
+    exemplars: int = 100_000
     read_only: bool = False
 
     def __post_init__(self) -> None:
         if self.sync not in ("full", "normal", "off"):
             raise InvalidInput(f"sync must be full, normal or off, not {self.sync!r}")
-        sizes = ("head_bytes", "seal_after", "prune_every", "cache_bytes")
+        sizes = ("head_bytes", "seal_after", "prune_every", "cache_bytes", "exemplars")
         bounds = tuple(
             name for name in ("cap", "age", "max_series", "max_new_series") if getattr(self, name) is not None
         )
@@ -151,8 +153,9 @@ class StoreOptions:
         for name in ("max_series", "max_new_series"):
             if getattr(self, name) is not None and getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative, not {getattr(self, name)}")
-        if self.cache_bytes < 0:
-            raise InvalidInput(f"cache_bytes must not be negative, not {self.cache_bytes}")
+        for name in ("cache_bytes", "exemplars"):
+            if getattr(self, name) < 0:
+                raise InvalidInput(f"{name} must not be negative, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import threading
 import time as clock
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class SeriesIds:
         self._registering = threading.Lock()
         self._recent: deque[tuple[float, int]] = deque()  # (when, how many were new) of the last hour
         self._valid = np.zeros(0, np.bool_)
+        self._looked = 0  # series of the engine that `known` has seen
 
     def find(self, key: Key) -> int:
         """The id of one series."""
@@ -51,6 +53,16 @@ class SeriesIds:
                 self._ids.update(zip(missing, ids, strict=True))
                 self._recent.append((clock.monotonic(), len(self._engine.series()) - before))
         return [self._ids[key] for key in keys]
+
+    def known(self, keys: Sequence[Key]) -> list[int | None]:
+        """The ids of those series that are registered already, None for others, which stay unregistered."""
+        if any(key not in self._ids for key in keys):
+            with self._registering:
+                series = self._engine.series()
+                for number, (name, labels) in islice(series.items(), self._looked, None):
+                    self._ids.setdefault((name, tuple(sorted(labels.items()))), number)
+                self._looked = len(series)
+        return [self._ids.get(key) for key in keys]
 
     def of(self, series: Iterable[tuple[str, Mapping[str, str]]]) -> Ints:
         """See `Store.series_ids`."""

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from kymograph.model.matcher import Matcher, matchers_of
-from kymograph.model.schema import Duplicates, TableSchema, table_schema
+from kymograph.model.schema import SAMPLES, Duplicates, TableSchema, table_schema
 from kymograph.model.time import to_micros
 from kymograph.options import Retention
 from kymograph.store.base import StoreBase
+from kymograph.store.exemplars.book import delete_beside
 from kymograph.store.reading import Selection, read_ordered, stream
 from kymograph.store.tables import Tables
 
@@ -84,9 +85,19 @@ class TableVerbs(StoreBase):
         return self._written(lambda: self._tables().write(table, data))
 
     def delete(self, table: str, labels: Labels = None, start: Any = None, end: Any = None) -> int:
-        """Remove the selected rows for good; durable when it returns. Returns how many."""
+        """Remove the selected rows for good; durable when it returns. Returns how many.
+
+        With samples go the exemplars of the same series and times, which are not counted.
+        """
         gone = _selection(table, labels, start, end, None)
-        return self._written(lambda: self.engine.delete(table, gone.matchers, gone.start, gone.end))
+
+        def remove() -> int:
+            rows = self.engine.delete(table, gone.matchers, gone.start, gone.end)
+            if table == SAMPLES:
+                delete_beside(self.engine, gone.matchers, gone.start, gone.end)
+            return rows
+
+        return self._written(remove)
 
     def scan(
         self,

@@ -15,9 +15,11 @@ from kymograph.errors import InvalidInput, NotFound, SchemaError
 from kymograph.model.batch import conform, conform_plain, infer_schema, new_fields, to_table
 from kymograph.model.schema import SAMPLES, SERIES_ID, TableSchema
 from kymograph.options import Retention
+from kymograph.store.exemplars.book import EXEMPLARS, has_exemplars
 
-# names that SQL gives to the scalar series
-RESERVED = (SAMPLES, "metrics")
+# names that SQL gives to the scalar series and what belongs to them
+RESERVED = (SAMPLES, "metrics", EXEMPLARS)
+_HINT = "scalar series are written with gauge, counter and record, their exemplars with record_exemplars"
 STEP_BYTES = 64 * 10**6
 _ATTEMPTS = 8
 
@@ -33,10 +35,8 @@ class Tables:
 
     def create(self, schema: TableSchema) -> TableSchema:
         """See `Store.create_table`."""
-        if schema.name in RESERVED:
-            raise SchemaError(
-                f"the name {schema.name} is taken", hint="scalar series are written with gauge and counter"
-            )
+        if self._is_taken(schema.name):
+            raise SchemaError(f"the name {schema.name} is taken", hint=_HINT)
         with self._schema_lock:
             self._engine.create_table(schema)
         return schema
@@ -68,7 +68,7 @@ class Tables:
             return None
 
     def _write(self, name: str, table: pa.Table) -> int:
-        if name in RESERVED:
+        if self._is_taken(name):
             _check_samples(self._engine, name, table)
         for _ in range(_ATTEMPTS):
             try:
@@ -76,6 +76,11 @@ class Tables:
             except NotFound:  # dropped by someone else between our look and our append
                 continue
         raise NotFound(f"table {name} is dropped again and again while it is written to")
+
+    def _is_taken(self, name: str) -> bool:
+        """Whether the name is the scalar series'; a table called `exemplars` may be older than that name's use."""
+        older = name == EXEMPLARS and name in self._engine.tables() and not has_exemplars(self._engine)
+        return name in RESERVED and not older
 
     def _append(self, name: str, table: pa.Table) -> int:
         there = self._engine.tables().get(name)
@@ -130,11 +135,10 @@ def _steps(batch: pa.RecordBatch, schema: TableSchema, step_bytes: int) -> Itera
 
 def _check_samples(engine: Engine, name: str, table: pa.Table) -> None:
     """Rows of `samples` (an import of an export) are taken when every series is registered here."""
-    hint = "scalar series are written with gauge, counter and record"
     if name != SAMPLES or SERIES_ID not in table.column_names or not pa.types.is_integer(table[SERIES_ID].type):
-        raise InvalidInput(f"the name {name} is taken by the scalar series", hint=hint)
+        raise InvalidInput(f"the name {name} is taken by the scalar series", hint=_HINT)
     known = np.fromiter(engine.series(), np.int64)
     ids = table[SERIES_ID].unique().to_numpy()
     unknown = ids[~np.isin(ids, known)]
     if table[SERIES_ID].null_count or len(unknown):
-        raise InvalidInput(f"table {name}: series_id {unknown[:1]} is not registered", hint=hint)
+        raise InvalidInput(f"table {name}: series_id {unknown[:1]} is not registered", hint=_HINT)

@@ -14,6 +14,7 @@ from kymograph.errors import AlreadyExists, InvalidInput
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, SERIES_ID
 from kymograph.model.time import SECOND
+from kymograph.store.exemplars.book import delete_beside
 from kymograph.store.metadata import Metadata
 from kymograph.store.metrics import Metrics
 from kymograph.store.naming import Labels, check_kind, identity
@@ -171,12 +172,13 @@ class RingBook:
         return self._metrics.get(number)
 
     def remove(self, number: int) -> None:
-        """Forget a metric: its ring and its samples."""
+        """Forget a metric: its ring, its samples and its exemplars."""
         found = self._metrics.get(number)
         if found.ring is None:
             self._engine.delete(SAMPLES, [Matcher(SERIES_ID, "=", number)])
         else:
             self._engine.rings.drop([number])
+        delete_beside(self._engine, [Matcher(SERIES_ID, "=", number)], None, None)
 
 
 def _key(target: Target) -> tuple[str, Labels]:

@@ -1,0 +1,1 @@
+"""Exemplars of scalar series: a bounded table of them, newest kept."""
