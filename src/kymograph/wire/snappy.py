@@ -18,14 +18,18 @@ def size(data: bytes) -> int:
     return claimed
 
 
-def unpack(data: bytes, pad: int = 0) -> bytes:
-    """The unpacked bytes, followed by `pad` zero bytes. Check `size` before. Raises Malformed."""
+def unpacked(data: bytes) -> cramjam.Buffer:
+    """The unpacked bytes. Check `size` before. Raises Malformed."""
     size(data)
     try:
-        found = cramjam.snappy.decompress_raw(data)
+        return cramjam.snappy.decompress_raw(data)
     except cramjam.DecompressionError as problem:
         raise Malformed(f"snappy: {problem}") from None
-    return b"".join((found, bytes(pad)))
+
+
+def unpack(data: bytes) -> bytes:
+    """The unpacked bytes. Check `size` before. Raises Malformed."""
+    return bytes(unpacked(data))
 
 
 def pack(data: bytes) -> bytes:

@@ -10,7 +10,6 @@ from kymograph.store.metric_verbs import MetricVerbs
 from kymograph.store.remote.reading import answer
 from kymograph.store.remote.taking import Taken, Taker
 from kymograph.wire.remote import V1
-from kymograph.wire.remote_layout import PAD
 from kymograph.wire.remote_read import queries_of
 
 
@@ -32,7 +31,7 @@ class RemoteVerbs(MetricVerbs):
                 is "reject".
         """
         self._check()
-        return self._taker().take(self, message + bytes(PAD), version)
+        return self._taker().take(self, message, version)
 
     def take_remote_writes(self, bodies: Sequence[tuple[bytes, str]]) -> list[Taken | KymographError]:
         """Several remote write messages as they come over HTTP, stored in one step, which costs less.
