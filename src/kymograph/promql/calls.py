@@ -54,8 +54,8 @@ def call(evaluator: Evaluator, node: ast.Call) -> Value:
     if name in _NATIVE:
         frame = evaluator.vector(node.arguments[0])
         return Frame(frame.labels, frame.values, frame.present & False).pruned()
-    q = evaluator.scalar(node.arguments[0]) if name == "range_quantile" else None
-    return over_range(name, evaluator.vector(node.arguments[-1]), q)
+    number_first = evaluator.scalar(node.arguments[0]) if len(node.arguments) > 1 else None
+    return over_range(name, evaluator.vector(node.arguments[-1]), number_first)
 
 
 def _named(node: ast.Call, frame: Frame) -> Frame:

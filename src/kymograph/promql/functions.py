@@ -26,7 +26,7 @@ _SIGNATURES = {
     "histogram_sum histogram_stddev histogram_stdvar ln log10 log2 rad sgn sin sinh sort sort_desc sqrt tan tanh "
     "timestamp "
     "range_avg range_first range_last range_max range_median range_min range_sum range_stddev range_stdvar "
-    "range_linear_regression range_mad range_zscore "
+    "range_linear_regression range_mad range_normalize range_zscore "
     "running_avg running_max running_min running_sum keep_last_value keep_next_value interpolate remove_resets",
     "m": "absent_over_time avg_over_time changes count_over_time delta deriv first_over_time idelta increase irate "
     "last_over_time mad_over_time max_over_time min_over_time present_over_time rate resets stddev_over_time "
@@ -34,7 +34,7 @@ _SIGNATURES = {
     "ts_of_min_over_time "
     "median_over_time increase_pure tmax_over_time tmin_over_time tfirst_over_time tlast_over_time lag lifetime "
     "sum2_over_time integrate integrate_positive integrate_negative sum_positive_over_time sum_negative_over_time "
-    "range_over_time geomean_over_time mode_over_time distinct_over_time "
+    "range_over_time iqr_over_time geomean_over_time mode_over_time distinct_over_time "
     "scrape_interval ideriv deriv_fast rate_over_sum zscore_over_time ascent_over_time descent_over_time "
     "increases_over_time decreases_over_time",
     "m?s": "integral",
@@ -45,7 +45,7 @@ _SIGNATURES = {
     "mss": "double_exponential_smoothing holt_winters",
     "vss": "clamp",
     "vs": "clamp_max clamp_min",
-    "sv": "histogram_quantile range_quantile",
+    "sv": "histogram_quantile range_quantile range_trim_outliers range_trim_spikes range_trim_zscore",
     "ssv": "histogram_fraction",
     "v?s": "round",
     "?v": "day_of_month day_of_week day_of_year days_in_month hour minute month year",

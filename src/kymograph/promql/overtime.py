@@ -81,6 +81,10 @@ def quantiles(windows: Windows, q: Floats) -> Answer:
     return found.reshape(windows.lo.shape), _there(windows)
 
 
+def _between_quartiles(values: Floats, inside: Bools) -> Floats:
+    return quantile(values, inside, 0.75) - quantile(values, inside, 0.25)
+
+
 def _apart_from_median(values: Floats, inside: Bools) -> Floats:
     middle = quantile(values, inside, 0.5)
     found = quantile(np.abs(values - middle[:, None]), inside, 0.5)
@@ -286,6 +290,7 @@ OVER_TIME: dict[str, Callable[..., Answer]] = {
     "zscore_over_time": _zscore,
     "sum2_over_time": lambda w: (w.sums(w.values * w.values)[0], _there(w)),
     "range_over_time": lambda w: (w.highest() - w.lowest(), _there(w)),
+    "iqr_over_time": lambda w: (per_window(w, _between_quartiles), _there(w)),
     "geomean_over_time": lambda w: (per_window(w, _geometric), _there(w)),
     "mode_over_time": lambda w: (per_window(w, _mode), _there(w)),
     "distinct_over_time": lambda w: (per_window(w, _distinct), _there(w)),

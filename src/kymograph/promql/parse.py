@@ -113,10 +113,17 @@ class _Parser(Cursor):
         return self._suffixes(self._primary())
 
     def _keeps(self) -> bool:
-        if self._word() == "keep_metric_names":
+        if found := self._word() == "keep_metric_names":
             self._next()
-            return True
-        return False
+        return found
+
+    def _named_as_before(self, inner: Node, token: Token) -> Node:
+        """What stands in parentheses, with the `keep_metric_names` after them."""
+        if not self._keeps():
+            return inner
+        if isinstance(node := ast.bare(inner), (ast.Binary, ast.Call)):
+            return replace(node, keep_names=True)
+        return self.fail("keep_metric_names must follow a function call or a binary operation", token)
 
     def _modifiers(self, operator: str, token: Token, left: Node) -> tuple[bool, Matching]:
         returns_bool = False
@@ -183,7 +190,7 @@ class _Parser(Cursor):
         if token.kind == "sign" and token.text == "(":
             inner = self.expression(0)
             self._expect(")", "parenthesised expression")
-            return ast.Paren(token.position, inner)
+            return ast.Paren(token.position, self._named_as_before(inner, token))
         if token.kind == "sign" and token.text == "{":
             return self._selector(token, None)
         if token.kind == "name":

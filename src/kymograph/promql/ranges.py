@@ -58,6 +58,33 @@ def _zscore(frame: Frame) -> Floats:
     return np.where(apart == 0, 0.0, apart / spread)
 
 
+def _normalized(frame: Frame) -> Frame:
+    """The values as shares of the way from the least to the greatest; nothing where all are the same."""
+    low = np.fmin.reduce(_nans(frame), axis=1)[:, None]
+    width = np.fmax.reduce(_nans(frame), axis=1)[:, None] - low
+    values = np.where(np.isinf(width), frame.values, (frame.values - low) / width)
+    return Frame(frame.labels, values, frame.present & (width != 0))
+
+
+def _spikes(frame: Frame, share: float) -> Bools:
+    """Half of the share at either end: what is beyond the quantiles."""
+    low, high = (_quantile(frame, q)[:, None] for q in (share / 2, 1 - share / 2))
+    return (frame.values < low) | (frame.values > high)
+
+
+def _outliers(frame: Frame, most: float) -> Bools:
+    far: Bools = np.abs(frame.values - _quantile(frame, 0.5)[:, None]) > most * _mad(frame)[:, None]
+    return far
+
+
+# which steps go, by the number given
+_TRIM: dict[str, Callable[[Frame, float], Bools]] = {
+    "range_trim_outliers": _outliers,
+    "range_trim_spikes": _spikes,
+    "range_trim_zscore": lambda frame, most: np.abs(_zscore(frame)) > most,
+}
+
+
 def _regression(frame: Frame) -> Floats:
     """The least squares line through the present values, at every step."""
     steps = np.where(frame.present, np.arange(frame.values.shape[1]), 0.0)
@@ -113,13 +140,18 @@ def _interpolated(frame: Frame) -> Frame:
     return Frame(frame.labels, values, (before >= 0) & (after >= 0))
 
 
-def over_range(name: str, frame: Frame, q: Floats | None = None) -> Frame:
-    """Evaluate one of these functions; q is the parameter of range_quantile. Names of metrics stay."""
+def over_range(name: str, frame: Frame, number: Floats | None = None) -> Frame:
+    """Evaluate one of these functions; `number` is what some take first, the same at all steps. Names of metrics stay."""
     frame = frame.pruned()
     if not frame.labels:
         return frame
+    first = float(number[0]) if number is not None else 0.0
+    if name in _TRIM:
+        return Frame(frame.labels, frame.values, frame.present & ~_TRIM[name](frame, first)).pruned()
+    if name == "range_normalize":
+        return _normalized(frame).pruned()
     if name == "range_quantile" or name in _RANGE:
-        values = _quantile(frame, q[0] if q is not None else 0.5) if name == "range_quantile" else _RANGE[name](frame)
+        values = _quantile(frame, first) if name == "range_quantile" else _RANGE[name](frame)
         return Frame(frame.labels, np.repeat(values[:, None], frame.values.shape[1], axis=1), frame.present | True)
     if name == "range_zscore":
         return Frame(frame.labels, _zscore(frame), frame.present)
