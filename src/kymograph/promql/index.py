@@ -31,13 +31,24 @@ class _Column:
         grown[places] = codes
         self.codes = grown
 
-    def matched(self, matcher: LabelMatcher) -> Any:
+    def matched(self, matcher: LabelMatcher, places: Ints | slice) -> Any:
+        """Which of the series at these places satisfy the matcher."""
+        codes = self.codes[places]
         if matcher.operator in ("=", "!="):
             code = self.codes_by_value.get(matcher.value, -1)
-            return self.codes == code if matcher.operator == "=" else self.codes != code
+            return codes == code if matcher.operator == "=" else codes != code
         if self._values is None or len(self._values) != len(self.codes_by_value):
             self._values = pa.array(list(self.codes_by_value), pa.string())
-        return matcher_mask(matcher, self._values)[self.codes]
+        # a regex costs per value that it looks at, everything else next to nothing
+        if len(codes) * 2 < len(self._values):
+            used, codes = np.unique(codes, return_inverse=True)
+            return matcher_mask(matcher, self._values.take(pa.array(used)))[codes]
+        return matcher_mask(matcher, self._values)[codes]
+
+
+def _cost(matcher: LabelMatcher) -> int:
+    """What leaves few series at little cost comes first."""
+    return ("=", "!=", "=~", "!~").index(matcher.operator)
 
 
 class LabelIndex:
@@ -74,17 +85,14 @@ class LabelIndex:
     def select(self, matchers: Sequence[LabelMatcher]) -> tuple[Ints, list[Labels]]:
         """Ids, ascending, and label sets of the series that satisfy every matcher."""
         with self._lock:
-            mask = np.ones(len(self._labels), np.bool_)
+            places: Ints | slice = slice(None)
             nothing = _Column()
-            for matcher in matchers:
-                column = self._columns.get(matcher.name)
-                if column is None:
-                    nothing.codes = np.zeros(1, np.int32)
-                    if not nothing.matched(matcher)[0]:
-                        return np.zeros(0, np.int64), []
-                else:
-                    mask &= column.matched(matcher)
-            places = np.flatnonzero(mask)
+            nothing.codes = np.zeros(len(self._labels), np.int32)
+            for matcher in sorted(matchers, key=_cost):
+                found = np.flatnonzero(self._columns.get(matcher.name, nothing).matched(matcher, places))
+                places = found if isinstance(places, slice) else places[found]
+            if isinstance(places, slice):
+                places = np.arange(len(self._labels))
             ids = self._ids[places]
             if len(ids) > 1 and (ids[1:] < ids[:-1]).any():
                 order = np.argsort(ids)

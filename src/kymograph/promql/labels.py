@@ -93,6 +93,10 @@ def regex_mask(values: Sequence[str] | pa.Array, pattern: str) -> Bools:
     array = values if isinstance(values, pa.Array) else pa.array(values, pa.string())
     if _TEXTS.fullmatch(pattern):
         return _bools(pc.is_in(array, pa.array(pattern.split("|"), pa.string())))
+    around = _AROUND.fullmatch(pattern)
+    if around is not None:
+        look = pc.match_substring if around[2] else pc.ends_with
+        return _bools(look(array, around[1]))
     prefix = _prefix(pattern)
     if not prefix:
         return _bools(pc.match_substring_regex(array, anchored(pattern)))
@@ -104,6 +108,8 @@ def regex_mask(values: Sequence[str] | pa.Array, pattern: str) -> Bools:
 
 # what means itself in a regex, also in a row separated by |
 _TEXTS = re.compile(r"[^\\.+*?()|\[\]{}^$]*(?:\|[^\\.+*?()|\[\]{}^$]*)*")
+# the same with anything before it, and perhaps after it
+_AROUND = re.compile(r"\.\*([^\\.+*?()|\[\]{}^$]+)(\.\*)?")
 _LITERAL = re.compile(r"[^\\.+*?()|\[\]{}^$]*")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from kymograph.promql.ast import LabelMatcher
 from kymograph.promql.index import LabelIndex
-from kymograph.promql.labels import labels_of, matcher_mask, regex_mask, shown, sort_key
+from kymograph.promql.labels import Bools, labels_of, matcher_mask, regex_mask, shown, sort_key
 
 
 def _series(count: int, seed: int = 1) -> dict[int, tuple[str, dict[str, str]]]:
@@ -47,11 +47,11 @@ def test_matches_as_one_by_one(seed: int) -> None:
     for _ in range(30):
         matchers = [
             LabelMatcher(
-                rng.choice(["__name__", "a", "b", "c", "nothing"]),
+                rng.choice(["__name__", "a", "b", "c", "id", "nothing"]),
                 operator := rng.choice(["=", "!=", "=~", "!~"]),  # type: ignore[arg-type]
                 rng.choice(
                     ["", "a1", "b2", "metric_3"]
-                    + ([".*", ".+", "a[12]|b.", "metric_1.?", "x?"] if "~" in operator else [])
+                    + ([".*", ".+", "a[12]|b.", "metric_1.?", "x?", ".*7", ".*1.*", "1.*7"] if "~" in operator else [])
                 ),
             )
             for _ in range(rng.randrange(4))
@@ -77,6 +77,9 @@ def test_regexes_are_re2() -> None:
     assert regex_mask(values, "((?i)PRO).*").tolist() == [True, False, False, False]
     assert regex_mask(values, "a.b").tolist() == [False, False, True, False]
     assert regex_mask(values, "canary|prod").tolist() == [False, True, False, False]
+    for pattern in (".*duc.*", ".*y", ".*b", ".*", ".*b.*", "a.*", ".*a.*y", ".*a|.*b", ".*(y)", ".*an+.*"):
+        found = [re.fullmatch(pattern, value, re.DOTALL) is not None for value in values]
+        assert regex_mask(values, pattern).tolist() == found, pattern
     assert matcher_mask(LabelMatcher("x", "!~", ".+"), pa.array(values)).tolist() == [False, False, False, True]
 
 
@@ -93,6 +96,21 @@ def test_a_hundred_thousand_series() -> None:
     ):
         index.select([matcher, LabelMatcher("__name__", "!=", "m1")])
     assert time.perf_counter() - started < 2
+
+
+def test_a_regex_looks_only_at_values_of_series_still_in_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    series = {n + 1: (f"m{n % 500}", {"host": f"h{n}"}) for n in range(10_000)}
+    index = LabelIndex()
+    index.refresh(series)
+    looked = list[int]()
+
+    def counting(matcher: LabelMatcher, values: pa.Array) -> Bools:
+        looked.append(len(values))
+        return matcher_mask(matcher, values)
+
+    monkeypatch.setattr("kymograph.promql.index.matcher_mask", counting)
+    ids, _ = index.select([LabelMatcher("host", "!~", "h.*7"), LabelMatcher("__name__", "=", "m7")])
+    assert (looked, len(ids)) == ([20], 0)
 
 
 def test_label_sets() -> None:
