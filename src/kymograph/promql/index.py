@@ -41,8 +41,8 @@ class _Column:
             self._values = pa.array(list(self.codes_by_value), pa.string())
         # a regex costs per value that it looks at, everything else next to nothing
         if len(codes) * 2 < len(self._values):
-            used, codes = np.unique(codes, return_inverse=True)
-            return matcher_mask(matcher, self._values.take(pa.array(used)))[codes]
+            used, back = np.unique(codes, return_inverse=True)
+            return matcher_mask(matcher, self._values.take(pa.array(used)))[back]
         return matcher_mask(matcher, self._values)[codes]
 
 
