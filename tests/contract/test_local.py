@@ -22,6 +22,7 @@ from kymograph.options import StoreOptions
 from tests.contract.base import SIMPLE, Suite
 from tests.contract.changes import Bounds, Changes
 from tests.contract.duplicates import DuplicateRowsOf
+from tests.contract.labels import LaterLabelBounds, LaterLabels
 from tests.contract.lifecycle import Lifecycle, Threads
 from tests.contract.scans import Scans
 from tests.contract.values import Values, scanned_values
@@ -33,11 +34,13 @@ class Local(Suite):
         return LocalEngine(folder, StoreOptions(**{"sync": "off", **options}))
 
 
-class TestHot(Local, Values, DuplicateRowsOf, Scans, Changes, Bounds, Lifecycle, Threads):
+class TestHot(
+    Local, Values, DuplicateRowsOf, Scans, Changes, LaterLabels, Bounds, LaterLabelBounds, Lifecycle, Threads
+):
     """Nothing is sealed."""
 
 
-class TestSealed(Local, Values, DuplicateRowsOf, Scans, Changes, Bounds, Threads):
+class TestSealed(Local, Values, DuplicateRowsOf, Scans, Changes, LaterLabels, Bounds, LaterLabelBounds, Threads):
     """Everything is sealed as it is written, so that every batch meets blocks."""
 
     writers, batches = 8, 4
@@ -46,7 +49,7 @@ class TestSealed(Local, Values, DuplicateRowsOf, Scans, Changes, Bounds, Threads
         engine.seal()
 
 
-class TestMixed(Local, DuplicateRowsOf, Scans, Changes, Bounds, Threads):
+class TestMixed(Local, DuplicateRowsOf, Scans, Changes, LaterLabels, Bounds, LaterLabelBounds, Threads):
     """Every second batch is sealed, every fourth time blocks are merged."""
 
     writers, batches = 8, 6

@@ -15,6 +15,7 @@ from kymograph.options import Retention, StoreOptions
 from tests.contract.base import SIMPLE
 from tests.contract.changes import Bounds, Changes
 from tests.contract.duplicates import DuplicateRowsOf
+from tests.contract.labels import LaterLabelBounds, LaterLabels
 from tests.contract.lifecycle import Lifecycle, Threads
 from tests.contract.rings import RingsOf
 from tests.contract.scans import Scans
@@ -22,7 +23,9 @@ from tests.contract.values import Values
 from tests.rows import batch_of, scanned
 
 
-class TestMemory(Values, DuplicateRowsOf, Scans, Changes, Bounds, Lifecycle, Threads, RingsOf):
+class TestMemory(
+    Values, DuplicateRowsOf, Scans, Changes, LaterLabels, Bounds, LaterLabelBounds, Lifecycle, Threads, RingsOf
+):
     def open(self, folder: Path, **options: Any) -> Engine:
         return MemoryEngine(StoreOptions(**options))
 

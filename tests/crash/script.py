@@ -42,7 +42,8 @@ SHORT: Sequence[Operation] = (
     ("append", 3, 10, 60, 7),  # late rows that overwrite sealed ones
     ("seal",),
     ("delete", "a", 30 * 3_000_000, None),  # the newest rows of a series go
-    ("append", 4, 60, 30, 5),
+    ("label", "later"),
+    ("append", 4, 55, 30, 5),  # over rows from before the label
     ("seal",),
     ("compact",),
     ("extend", "more"),
@@ -103,6 +104,8 @@ def apply(engine: Any, operation: Operation) -> None:
         engine.register_series([("metric", {"label": rest[0]}), ("metric", {"label": rest[0], "b": "c"})])
     elif kind == "extend":
         engine.alter_table(engine.tables()["t"].extended([(rest[0], pa.int8())]))
+    elif kind == "label":
+        engine.alter_table(engine.tables()["t"].extended(labels=[rest[0]]))
     elif kind == "prune":
         engine.prune(now=rest[0], force=True)
     elif kind == "samples":
@@ -141,7 +144,9 @@ def batch(engine: Engine, number: int, first: int, rows: int, stride: int) -> pa
         "bits": bits.view(pa.float64()),
         "s": f"batch {number}",
     }
-    return batch_of(engine.tables()["t"], columns)
+    schema = engine.tables()["t"]
+    columns |= {label: pa.array([("x", None)[step % 2] for step in range(rows)]) for label in schema.labels[1:]}
+    return batch_of(schema, columns)
 
 
 def state(engine: Engine) -> State:

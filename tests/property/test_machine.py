@@ -5,6 +5,7 @@ A crash is the folder as it lies on the disk while the engine is open, copied an
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -54,6 +55,9 @@ MATCHERS = st.lists(
     max_size=1,
 )  # fmt: skip
 EDGE = st.none() | st.sampled_from(TIMES)
+# values of labels that come later; half of the rows have none
+LATER = [None, "", "x", None]
+LATER_MATCHERS = st.none() | st.sampled_from([("=", ""), ("=", "x"), ("!=", "x"), ("=~", ".+"), ("!~", "x")])
 
 
 class Machine(RuleBasedStateMachine):
@@ -89,6 +93,8 @@ class Machine(RuleBasedStateMachine):
         }
         for name, _ in self.schema.fields[2:]:
             columns[name] = pa.array([bit % 128 for bit in bits], pa.int8())
+        for place, name in enumerate(self.schema.labels[1:]):
+            columns[name] = pa.array([LATER[(bit >> (8 + 2 * place)) % 4] for bit in bits], pa.string())
         batch = batch_of(self.schema, columns)
         answers = []
         for engine in (self.oracle, self.local):
@@ -130,6 +136,28 @@ class Machine(RuleBasedStateMachine):
         wider = self.schema.extended([(f"more{len(self.schema.fields)}", pa.int8())])
         self.oracle.alter_table(wider)
         self.local.alter_table(wider)
+
+    @precondition(lambda self: "t" in self.oracle.tables() and len(self.schema.labels) < 3)
+    @rule()
+    def add_label(self) -> None:
+        old = self.schema
+        wider = old.extended(labels=[f"later{len(old.labels)}"])
+        for engine in (self.oracle, self.local):
+            engine.alter_table(wider)
+        # made before the label came
+        batch = batch_of(old, {"time": [MINUTE, 17], **{label: ["a", "b"] for label in old.labels}})
+        for engine in (self.oracle, self.local):
+            with contextlib.suppress(DuplicateRows):
+                engine.append("t", batch)
+
+    @precondition(lambda self: len(self.schema.labels) > 1)
+    @rule(matcher=LATER_MATCHERS, start=EDGE, deleting=st.booleans())
+    def by_later_label(self, matcher: tuple[Any, str] | None, start: int | None, deleting: bool) -> None:
+        matchers = [] if matcher is None else [Matcher(self.schema.labels[-1], *matcher)]
+        if deleting and matchers:
+            assert self.local.delete("t", matchers, start) == self.oracle.delete("t", matchers, start)
+        else:
+            self.select(matchers, start, None, None)
 
     @rule(label=st.sampled_from(["a", "b", "c"]), value=st.none() | st.integers(0, 3))
     def keep_beside(self, label: str, value: int | None) -> None:

@@ -158,7 +158,15 @@ class Engine(Protocol):
         """Durable when it returns. Raises AlreadyExists unless an equal table is there already."""
 
     def alter_table(self, schema: TableSchema) -> None:
-        """Replace a table's schema: fields may only be added, labels and partition never change."""
+        """Replace a table's schema; durable when it returns.
+
+        Labels and fields may only be added, each after those that are there (`TableSchema.extended`), and the partition
+        never changes. Rows from before have null in what was added: a row with null in an added label is of the same
+        series as one from before. Of two who add to one schema at once, the second, who did not see the first, is refused.
+
+        Raises:
+            SchemaError: anything else would change; nothing has.
+        """
 
     def drop_table(self, name: str) -> None:
         """Forget the table and its rows; running scans finish."""
@@ -168,7 +176,7 @@ class Engine(Protocol):
 
         Args:
             batch: exactly `TableSchema.arrow`, in any row order; made by `model.batch.conform`. A batch made for an
-                older schema of the table (fewer fields) is taken too.
+                older schema of the table (fewer labels or fields) is taken too.
 
         Returns:
             Rows accepted, duplicates included.

@@ -81,11 +81,10 @@ class MemoryEngine:
         with self._lock:
             self._check_writable()
             table = self._table(schema.name)
-            old = table.schema
-            if schema.labels != old.labels or schema.partition != old.partition:
-                raise SchemaError(f"table {schema.name}: labels and partition cannot change")
-            if schema.fields[: len(old.fields)] != old.fields:
-                raise SchemaError(f"table {schema.name}: fields can only be added, after the present ones")
+            schema.check_follows(table.schema)
+            more = (None,) * (len(schema.labels) - len(table.schema.labels))
+            if more:
+                table.rows = {((*labels, *more), time): row for (labels, time), row in table.rows.items()}
             table.schema = schema
 
     def drop_table(self, name: str) -> None:
@@ -305,16 +304,15 @@ class MemoryEngine:
 
 
 def _rows_of(schema: TableSchema, batch: pa.RecordBatch) -> Iterator[tuple[Key, Row]]:
-    expected = list(schema.arrow)[: batch.num_columns]
-    given = [(column.name, column.type) for column in batch.schema]
-    if given != [(column.name, column.type) for column in expected] or len(given) <= len(schema.labels):
+    if not schema.accepts(batch.schema):
         raise SchemaError(f"table {schema.name}: a batch of {batch.schema} does not fit {schema.arrow}")
     times = batch.column(0).view(pa.int64()).to_pylist()
     rest = [_values(column) for column in batch.columns[1:]]
-    count = len(schema.labels)
+    count = schema.labels_of(batch.schema)
+    more = (None,) * (len(schema.labels) - count)
     for row, time in enumerate(times):
         values = tuple(column[row] for column in rest)
-        yield (values[:count], time), values[count:]
+        yield ((*values[:count], *more), time), values[count:]
 
 
 def _values(column: pa.Array) -> list[Any]:

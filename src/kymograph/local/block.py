@@ -33,7 +33,8 @@ from kymograph.local.samples import ENCODINGS, STORED, VALUE, is_stored, restore
 from kymograph.model.schema import SAMPLES_SCHEMA, SERIES_ID, TableSchema
 from kymograph.model.time import TIME, isoformat, micros_of
 
-VERSION = 2  # a block of `samples` with scaled values; every other is of version 1
+# 2 is a block of `samples` with scaled values, 3 one of a table with labels that came later, 1 every other
+VERSION = 3
 METADATA = b"kymograph"
 ROW_GROUP = 65_536
 PAGE_ROWS = 16_384
@@ -63,7 +64,7 @@ def encode(
     scaled = schema.arrow.equals(SAMPLES_SCHEMA.arrow)
     size = SAMPLES_GROUP if scaled else ROW_GROUP
     document: dict[str, Any] = {
-        "version": 2 if scaled else 1,
+        "version": 2 if scaled else 3 if schema.later else 1,
         "table": schema.to_json(),
         "partition": partition,
         "level": level,
@@ -150,7 +151,7 @@ class OpenBlock:
         self.lock = threading.Lock()
         # no page CRC check: the whole file has just been verified
         try:
-            self.file = pq.ParquetFile(self.source, read_dictionary=list(labels))
+            self.file = open_parquet(self.source, labels)
         except (pa.ArrowException, OSError) as problem:
             raise Corrupt(f"block {row.path} cannot be read: {problem}") from None
         self.columns: pa.Schema = self.file.schema_arrow
@@ -192,6 +193,15 @@ class OpenBlock:
                 return self.file.read_row_group(group, columns=list(columns), use_threads=False)
         except (pa.ArrowException, OSError) as problem:
             raise Corrupt(f"a block cannot be read: {problem}", hint="run kymo check --repair") from None
+
+
+def open_parquet(source: Any, labels: Sequence[str], *, check_pages: bool = False) -> pq.ParquetFile:
+    """A block's file, those of a table's labels that it has read as dictionaries."""
+    try:
+        return pq.ParquetFile(source, read_dictionary=list(labels), page_checksum_verification=check_pages)
+    except KeyError:  # written before one of them came
+        there = set(pq.ParquetFile(source).schema_arrow.names)
+        return open_parquet(source, [label for label in labels if label in there], check_pages=check_pages)
 
 
 def _verify(path: Path, row: BlockRow) -> None:
@@ -242,16 +252,27 @@ class OpenFiles:
 
 
 class Block:
-    """A published block of the current generation; opened when first read."""
+    """A published block of the current generation; opened when first read.
+
+    Attributes:
+        labels: those of the table; of those that came after it was written, its rows have null.
+    """
 
     def __init__(
         self, row: BlockRow, folder: Path, labels: Sequence[str], cache: ColumnCache, opened: OpenFiles
     ) -> None:
         self.row = row
+        self._folder = folder
         self.path = folder / row.path
         self.labels = tuple(labels)
         self._cache = cache
         self._opened = opened
+
+    def with_labels(self, labels: tuple[str, ...]) -> Block:
+        """The block as part of a table with these labels; itself where it is that already."""
+        if labels == self.labels:
+            return self
+        return Block(self.row, self._folder, labels, self._cache, self._opened)
 
     def open(self) -> OpenBlock:
         """The open file; raises Corrupt where it is missing or damaged. Hold it to outlive the block's removal."""
@@ -291,7 +312,8 @@ class RowGroup:
 
     @property
     def index(self) -> SeriesIndex:
-        return self.cache.get((self.block_id, self.number, "\0index"), self._load_index)
+        # readers of a generation from before a label came want the index without it
+        return self.cache.get((self.block_id, self.number, "\0index", len(self.labels)), self._load_index)
 
     @property
     def times(self) -> Ints:
@@ -312,18 +334,20 @@ class RowGroup:
         return micros_of(_flat(self.opened.read(self.number, [TIME]), TIME))
 
     def _load_index(self) -> SeriesIndex:
-        table = self.opened.read(self.number, self.labels)
+        there = [label for label in self.labels if label in self.opened.columns.names]
+        table = self.opened.read(self.number, there)
         if self.labels == (SERIES_ID,) and table.schema.types == [pa.int64()]:
             return series_index(_flat(table, SERIES_ID))
         rows = self.row_count
         change = np.zeros(rows, np.bool_)
         change[:1] = True
         codes, values = {}, {}
-        for label in self.labels:
+        for label in there:
             codes[label], values[label] = _codes(_flat(table, label))
             change[1:] |= codes[label][1:] != codes[label][:-1]
         heads = np.flatnonzero(change)
-        return SeriesIndex(values, {label: c[heads] for label, c in codes.items()}, np.append(heads, rows))
+        found = SeriesIndex(values, {label: c[heads] for label, c in codes.items()}, np.append(heads, rows))
+        return found if len(there) == len(self.labels) else found.with_labels(self.labels)
 
 
 def canonical(piece: pa.RecordBatch, schema: TableSchema) -> pa.RecordBatch:

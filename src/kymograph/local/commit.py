@@ -193,13 +193,14 @@ def decode_batches(data: bytes | memoryview) -> list[pa.RecordBatch]:
 
 def refuse_duplicates(table: Table, batch: pa.RecordBatch) -> None:
     """Raise DuplicateRows when a key is twice in the batch or stored already; names the first one."""
-    rows = sort_batches(table.schema, [batch])
-    if len(rows.times) < batch.num_rows:
-        raise DuplicateRows(
-            f"table {table.schema.name}: {batch.num_rows - len(rows.times)} rows of the batch repeat a (series, time) of it"
-        )
     while True:
         generation = table.generation()
+        # by the labels of the generation: one may have come since the batch was made
+        rows = sort_batches(generation.schema, [batch])
+        if len(rows.times) < batch.num_rows:
+            raise DuplicateRows(
+                f"table {table.schema.name}: {batch.num_rows - len(rows.times)} rows of the batch repeat a (series, time) of it"
+            )
         try:
             return _refuse_stored(table, generation, rows)
         except StorageError:

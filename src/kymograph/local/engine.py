@@ -118,17 +118,13 @@ class LocalEngine(Copying):
             folder.tables = {**folder.tables, schema.name: Table(table_id, schema, (), None)}
 
     def alter_table(self, schema: TableSchema) -> None:
-        """Add fields, or change policies."""
+        """Add labels or fields, or change policies."""
         folder = self._writable()
         with folder.structure:
             table = folder.table(schema.name)
-            old = table.schema
-            if (schema.labels, schema.partition) != (old.labels, old.partition):
-                raise SchemaError(f"table {schema.name}: labels and partition cannot change")
-            if schema.fields[: len(old.fields)] != old.fields:
-                raise SchemaError(f"table {schema.name}: fields can only be added at the end")
+            schema.check_follows(table.schema)
             with self._committer.lock:
-                if schema.duplicates != old.duplicates:
+                if schema.duplicates != table.schema.duplicates:
                     # what the old policy has decided stays decided
                     sealing.seal(folder, table)
                 with folder.catalog.transaction():

@@ -98,11 +98,12 @@ class Table:
         self.head.on_run = self._latest.add
 
     def extend(self, schema: TableSchema) -> None:
-        """Take a schema with more fields or other policies."""
+        """Take a schema with more labels or fields, or other policies."""
         with self.lock:
-            self.head.runs()
+            self.head.extend(schema)
             self._latest.extend(schema)
-            self.schema = self.head.schema = schema
+            self.blocks = tuple(block.with_labels(schema.labels) for block in self.blocks)
+            self.schema = schema
 
 
 class Folder:

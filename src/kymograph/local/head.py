@@ -48,6 +48,10 @@ class Run:
     def visible(self) -> int:
         return len(self.rows.times) - len(self.excluded)
 
+    def with_labels(self, labels: Sequence[str]) -> Run:
+        """The same rows with these labels, null in those that they lack; what collides still does."""
+        return replace(self, rows=replace(self.rows, index=self.rows.index.with_labels(labels)))
+
     def without(self, positions: Ints) -> Run:
         return replace(self, excluded=np.union1d(self.excluded, positions)) if len(positions) else self
 
@@ -74,6 +78,14 @@ class Head:
         self.pending.append(batch)
         self._hot_ids.append(hot_id)
         self.bytes += batch.nbytes
+
+    def extend(self, schema: TableSchema) -> None:
+        """The table has more columns now, or other policies."""
+        self.runs()
+        if schema.labels != self.schema.labels:
+            self.active = [run.with_labels(schema.labels) for run in self.active]
+            self.sealing = [run.with_labels(schema.labels) for run in self.sealing]
+        self.schema = schema
 
     def runs(self) -> list[Run]:
         """Everything as runs, oldest first, no key visible twice among them."""

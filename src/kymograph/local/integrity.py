@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kymograph.engine.interface import CheckReport, Damage
 from kymograph.errors import Corrupt, StorageError
-from kymograph.local.block import PAGE_ROWS, Block, RowGroup, canonical, decode_metadata
+from kymograph.local.block import PAGE_ROWS, Block, RowGroup, canonical, decode_metadata, open_parquet
 from kymograph.local.catalog import BlockRow
 from kymograph.local.folder import Folder, Table
 from kymograph.local.ring_integrity import check_rings
@@ -144,9 +143,7 @@ def _readable(folder: Folder, schema: TableSchema, block: Block) -> Iterator[pa.
     except Corrupt:
         pass  # then the file's own footer has to do
     try:
-        file = pq.ParquetFile(
-            pa.BufferReader(bytes(data)), read_dictionary=list(schema.labels), page_checksum_verification=True
-        )
+        file = open_parquet(pa.BufferReader(bytes(data)), schema.labels, check_pages=True)
     except (pa.ArrowException, OSError):
         return
     scaled = is_stored(file.schema_arrow)  # then rows need those before them, and a group is one page anyway

@@ -98,7 +98,7 @@ class LatestRows:
                 self.add(source, Selection(ordinals, np.ones(len(ordinals), np.int64), last))
 
     def extend(self, schema: TableSchema) -> None:
-        """The table has more fields now; older rows have null there."""
+        """The table has more labels or fields now; older rows have null there."""
         self._fold()
         if self._rows is not None:
             batch = self._batch(self._rows)

@@ -114,7 +114,7 @@ def load(folder: Folder) -> None:
 def _table(folder: Folder, schema: TableSchema, table_id: int, rows: list[BlockRow], hot: list[HotRow]) -> Table:
     """A table as the catalog has it now; what was there already is kept where it still holds."""
     old = folder.tables.get(schema.name)
-    known = {block.row.id: block for block in old.blocks} if old else {}
+    known = {block.row.id: block.with_labels(schema.labels) for block in old.blocks} if old else {}
     blocks = [known.get(row.id) or folder.block(row, schema) for row in rows]
     # with other blocks than before, the newest rows are other ones too, which only the catalog knows
     if old and old.id == table_id and old.schema == schema and not old.damage and set(known) == {r.id for r in rows}:
@@ -227,7 +227,7 @@ def _rebuild(path: Path, options: StoreOptions, files: Files, damaged: Path | No
         schemas: dict[str, TableSchema] = {}
         for _, document, _ in found:
             schema = TableSchema.from_json(document["table"])
-            if len(schema.fields) >= len(schemas.get(schema.name, schema).fields):
+            if len(schema.columns) >= len(schemas.get(schema.name, schema).columns):
                 schemas[schema.name] = schema
         salvaged = _Salvage(damaged, schemas)
         for name, schema in schemas.items():
@@ -282,7 +282,7 @@ class _Salvage:
                 with contextlib.suppress(KymographError, ValueError, KeyError):
                     schema = TableSchema.from_json(text)
                     names[table_id] = name
-                    if len(schema.fields) >= len(schemas.get(name, schema).fields):
+                    if len(schema.columns) >= len(schemas.get(name, schema).columns):
                         schemas[name] = schema
             for row in self._rows(db, "SELECT table_id, rows, min_time, max_time, data, crc FROM hot ORDER BY id"):
                 if row[0] in names:

@@ -151,8 +151,8 @@ def _drop_all(chosen: Sequence[_Choice]) -> None:
         by_table.setdefault((one.folder, one.table), []).append(one.block)
     for (folder, table), blocks in by_table.items():
         with folder.structure:
-            there = set(table.blocks)  # compaction may have been faster
-            _drop(folder, table, [block for block in blocks if block in there])
+            there = {block.row.id for block in table.blocks}  # compaction may have been faster
+            _drop(folder, table, [block for block in blocks if block.row.id in there])
 
 
 def _drop(folder: Folder, table: Table, blocks: list[Block]) -> None:

@@ -82,6 +82,13 @@ class SeriesIndex:
             columns.append(values[codes].tolist())
         return list(zip(*columns, strict=True)) if columns else [()] * len(self)
 
+    def with_labels(self, labels: Sequence[str]) -> SeriesIndex:
+        """The same series with these labels, null in those that they lack. The order stays: null is the least."""
+        none = pa.array([], pa.string())
+        values = {label: self.values.get(label, none) for label in labels}
+        codes = {label: self.codes.get(label, np.full(len(self), -1, np.int32)) for label in labels}
+        return SeriesIndex(values, codes, self.offsets)
+
     def label_array(self, label: str, series: Ints, counts: Ints, kind: pa.DataType) -> pa.Array:
         """The label column of `counts[i]` rows of each of `series`, as `kind` (dictionary, or plain int64)."""
         codes = np.repeat(self.codes[label][series], counts)

@@ -98,6 +98,9 @@ class Query:
         """The row groups that may hold rows, by what the file says of them."""
         keep = np.ones(len(opened.starts) - 1, np.bool_)
         integers = opened.integer_bounds
+        written = set(opened.columns.names)
+        if any(m.label not in written and not m.matches(None) for m in self.matchers):
+            return []  # from before the label came
         if TIME in integers:
             low, high = integers[TIME]
             keep &= True if self.end is None else low < self.end

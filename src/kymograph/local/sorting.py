@@ -20,7 +20,7 @@ _DENSE_LIMIT = 1 << 24
 def sort_batches(schema: TableSchema, batches: Sequence[pa.RecordBatch]) -> MemoryRows:
     """Sort by labels and time; of rows with the same (series, time) the last wins, the first under "ignore".
 
-    Batches may be of older schemas of the table (fewer fields).
+    Batches may be of older schemas of the table (fewer labels or fields).
     """
     times = micros_of(_column(schema, batches, TIME))
     codes, values = {}, {}

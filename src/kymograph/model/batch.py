@@ -136,16 +136,16 @@ def _storable(name: str, column: pa.Field) -> pa.DataType:
 
 
 def conform(table: pa.Table, schema: TableSchema) -> pa.RecordBatch:
-    """`table` as one record batch in exactly `schema.arrow`; fields it lacks become null.
+    """`table` as one record batch in exactly `schema.arrow`; fields and later labels that it lacks become null.
 
     Raises:
         TimeError: `time` has a null or is no time.
-        SchemaError: `time` or a label is missing, or values that the stored type cannot hold
+        SchemaError: `time` or a label that the table was made with is missing, or values that the stored type cannot hold
             exactly (names table, column and both types).
     """
     if TIME not in table.column_names:
         raise SchemaError(f"table {schema.name}: there is no column time")
-    missing = [label for label in schema.labels if label not in table.column_names]
+    missing = [label for label in schema.required if label not in table.column_names]
     if missing:
         raise SchemaError(f"table {schema.name}: there is no label column {missing[0]}")
     arrays = [time_array(table[TIME])]
@@ -174,7 +174,7 @@ def conform_plain(data: Mapping[Any, Any], schema: TableSchema) -> pa.RecordBatc
     if schema.by_series or not all(type(values) is list for values in data.values()):
         return None
     times = data.get(TIME)
-    if not times or not data.keys() <= set(schema.columns):
+    if not times or not data.keys() <= set(schema.columns) or not data.keys() >= set(schema.required):
         return None
     try:
         arrays = [_plain(data.get(name), kind, python, len(times)) for name, kind, python in schema.plain]
@@ -188,7 +188,7 @@ def conform_plain(data: Mapping[Any, Any], schema: TableSchema) -> pa.RecordBatc
 def _plain(values: list[Any] | None, kind: pa.DataType, python: type | None, rows: int) -> pa.Array | None:
     """One column of `kind`, or None."""
     if values is None:
-        return None if kind == LABEL_TYPE else pa.nulls(rows, kind)
+        return pa.nulls(rows, kind)
     found = set(map(type, values))
     if kind == TIME_TYPE:
         plain = found == {int} and min(values) >= -MAX_TIME and max(values) <= MAX_TIME

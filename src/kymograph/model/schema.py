@@ -50,6 +50,8 @@ class TableSchema:
         retention: what bounds the table beside the store-wide bounds.
         by_series: the one label is `series_id`, the int64 number of a registered scalar series; so are `samples` and
             the tables of their summaries.
+        later: how many of the labels, at their end, came after the table was made. Rows from before have null there,
+            and rows without such a column can still be written.
     """
 
     name: str
@@ -59,6 +61,7 @@ class TableSchema:
     partition: int = DAY
     retention: Retention = field(default_factory=Retention)
     by_series: bool = False
+    later: int = 0
 
     def __post_init__(self) -> None:
         if self.name == SAMPLES:
@@ -91,6 +94,8 @@ class TableSchema:
             raise SchemaError(f"table {self.name}: a partition is at least 1m")
         if self.by_series and self.labels != (SERIES_ID,):
             raise SchemaError(f"table {self.name}: a table by series has the one label {SERIES_ID}")
+        if not 0 <= self.later <= len(self.labels) - self.by_series:
+            raise SchemaError(f"table {self.name}: {self.later} of {len(self.labels)} labels cannot have come later")
 
     @cached_property
     def arrow(self) -> pa.Schema:
@@ -117,23 +122,48 @@ class TableSchema:
     def columns(self) -> tuple[str, ...]:
         return (TIME, *self.labels, *(name for name, _ in self.fields))
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The labels that the table was made with, which every row has to be written with."""
+        return self.labels[: len(self.labels) - self.later]
+
     def partition_of(self, micros: int) -> int:
         """Start of the partition a time falls into, µs."""
         return micros // self.partition * self.partition
 
     def accepts(self, batch: pa.Schema) -> bool:
-        """Whether a batch has these columns, or those of an older version with fewer fields at the end."""
+        """Whether a batch has these columns, or those of an older version: fewer labels or fields, missing at the end."""
         arrow = self.arrow
         if batch.equals(arrow):
             return True
-        fixed = 1 + len(self.labels)
-        return fixed <= len(batch) <= len(arrow) and all(
-            (mine.name, mine.type) == (theirs.name, theirs.type) for mine, theirs in zip(arrow, batch, strict=False)
-        )
+        labels = self.labels_of(batch)
+        fields = len(batch) - 1 - labels
+        if labels < len(self.required) or fields < 0:
+            return False
+        first = 1 + len(self.labels)
+        mine = [*list(arrow)[: 1 + labels], *list(arrow)[first : first + fields]]
+        return [(each.name, each.type) for each in mine] == [(each.name, each.type) for each in batch]
 
-    def extended(self, fields: Iterable[tuple[str, pa.DataType]]) -> TableSchema:
-        """This schema with more fields at the end."""
-        return replace(self, fields=(*self.fields, *fields))
+    def labels_of(self, batch: pa.Schema) -> int:
+        """How many of the labels a batch of this or an older version has."""
+        return sum(name in self.labels for name in batch.names)
+
+    def extended(self, fields: Iterable[tuple[str, pa.DataType]] = (), labels: Iterable[str] = ()) -> TableSchema:
+        """This schema with more fields and labels, each at their end."""
+        more = tuple(labels)
+        return replace(self, labels=(*self.labels, *more), fields=(*self.fields, *fields), later=self.later + len(more))
+
+    def check_follows(self, old: TableSchema) -> None:
+        """Raise SchemaError unless a table of `old` can have this schema: columns may only come, and policies change."""
+        if self.partition != old.partition:
+            raise SchemaError(f"table {self.name}: its partition cannot change")
+        if self.labels[: len(old.labels)] != old.labels or self.required != old.required:
+            raise SchemaError(
+                f"table {self.name}: labels can only be added, after the present ones",
+                hint="extended() makes such a schema",
+            )
+        if self.fields[: len(old.fields)] != old.fields:
+            raise SchemaError(f"table {self.name}: fields can only be added, after the present ones")
 
     def to_json(self) -> str:
         """One line of JSON that `from_json` reads; the form kept in catalogs and block metadata."""
@@ -149,6 +179,7 @@ class TableSchema:
                     "bytes": self.retention.max_bytes,
                 },
                 **({"by_series": True} if self.by_series else {}),
+                **({"later": self.later} if self.later else {}),
             }
         )
 
@@ -163,6 +194,7 @@ class TableSchema:
             partition=raw["partition"],
             retention=Retention(**raw["retention"]),
             by_series=raw.get("by_series", False),
+            later=raw.get("later", 0),
         )
 
 
