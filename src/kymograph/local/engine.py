@@ -315,7 +315,8 @@ class LocalEngine(Copying):
         pause = 1.0
         while not self._closed:
             with self._wake:
-                if self._head_bytes() <= self._head_limit // 2 and not self.streams.wants_work():
+                idle = self._head_bytes() <= self._head_limit // 2 and not self.streams.wants_work()
+                if idle and not self._closed:  # closing wakes only those who wait already
                     self._wake.wait(pause)
             if self._closed:
                 return
@@ -328,7 +329,8 @@ class LocalEngine(Copying):
                 log.error("background work failed, trying again in %.0f s: %s", pause, problem)
                 with self._wake:
                     self._wake.notify_all()
-                    self._wake.wait(min(pause, 5.0))
+                    if not self._closed:
+                        self._wake.wait(min(pause, 5.0))
             except Exception as problem:
                 self.failure, self._stuck = repr(problem), True
                 log.exception("background work failed")

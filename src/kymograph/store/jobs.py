@@ -92,8 +92,10 @@ class Jobs:
         return [documents[key] for key in sorted(documents)]
 
     def _loop(self) -> None:
-        while not self._stopped:
+        while True:
             self._wake.clear()
+            if self._stopped:  # after the clearing, which may have taken away what woke us to stop
+                return
             with self._lock:
                 job = min(self._jobs, key=lambda job: self._due[job.name], default=None)
                 pause = 60_000_000 if job is None else self._due[job.name] - now_micros()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,13 @@ import numpy as np
 import pytest
 
 import kymograph
+from kymograph.local.engine import LocalEngine
+from kymograph.local.files import Files
+from kymograph.model.batch import conform, to_table
+from kymograph.model.schema import table_schema
+from kymograph.options import StoreOptions
 from kymograph.store.store import Store
+from tests.server.running import eventually
 
 START = 1_700_000_000_000_000
 HEAD = 2**18
@@ -72,3 +80,31 @@ def test_writers_of_others_go_on(damaged: Store) -> None:
     assert damaged.stream("/good/one").count() == INSERTIONS * ROWS
     assert damaged.engine.statistics("u").rows == 30 * ROWS
     assert not damaged.healthy()["ok"]
+
+
+class Refusing(Files):
+    """Refuses to write a file, once somebody says so."""
+
+    def __init__(self) -> None:
+        self.asked, self.told = threading.Event(), threading.Event()
+
+    def step(self, name: str, path: Path) -> None:
+        if name == "write":
+            self.asked.set()
+            assert self.told.wait(20)
+            raise OSError(errno.EIO, "no", str(path))
+
+
+def test_closing_does_not_wait_for_another_try(tmp_path: Path) -> None:
+    files = Refusing()
+    engine = LocalEngine(tmp_path, StoreOptions(sync="off", seal_after=1), files)
+    schema = table_schema("t", fields={"v": "int64"})
+    engine.create_table(schema)
+    engine.append("t", conform(to_table({"time": [1], "v": [2]}), schema))
+    assert files.asked.wait(20)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    assert eventually(lambda: engine._closed)
+    files.told.set()
+    closing.join(1.7)  # the next try is due in 2 s
+    assert not closing.is_alive()
