@@ -9,17 +9,18 @@ import pyarrow as pa
 from datafusion.catalog import Table
 
 from kymograph.engine.interface import Engine
-from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA
+from kymograph.errors import SchemaError
+from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, TableSchema
 from kymograph.sql.contexts import Planner
 from kymograph.sql.dataset import Access, Source, SourceDataset
-from kymograph.sql.metrics import MetricSource, SeriesIndex
+from kymograph.sql.metrics import METRIC, MetricSource, SeriesIndex
+from kymograph.sql.partial.measures import PREFIX
 from kymograph.sql.prune import Key
 from kymograph.sql.sources import EmptySource, HeldSource, LatestSource, TableSource
 from kymograph.sql.streams import stream_source
 from kymograph.sql.tokens import Token
 
 LATEST = "latest"
-METRIC = "metric"
 METRICS = "metrics"
 STREAM = "stream"
 
@@ -44,9 +45,20 @@ class Catalog:
             planner.schema(schema).register_table(name, Table(dataset))
         return datasets
 
-    def table(self, name: str) -> TableSource:
-        """A table of the engine."""
-        return TableSource(self._engine, self._engine.tables()[name])
+    def metric(self, name: str) -> TableSchema | None:
+        """What the view of a metric looks like; None where there is none."""
+        metric = self._series().metric(name)
+        try:
+            return None if metric is None else metric.table
+        except SchemaError:
+            return None
+
+    def source(self, key: Key) -> TableSource | MetricSource:
+        """A table of the engine, or the view of a metric."""
+        metric = self._series().metric(key[1]) if key[0] == METRIC else None
+        return (
+            MetricSource(self._engine, metric) if metric else TableSource(self._engine, self._engine.tables()[key[1]])
+        )
 
     def _mentioned(self, tokens: Sequence[Token]) -> Iterator[tuple[Key, Source]]:
         tables = self._engine.tables()
@@ -54,6 +66,8 @@ class Catalog:
             if token.kind not in ("word", "name"):
                 continue
             name = token.value
+            if i > 1 and tokens[i - 2].value.startswith(PREFIX):
+                continue  # what the statement calls a stand-in
             before = tokens[i - 2].value if i > 1 and tokens[i - 1].is_punct(".") else ""
             if before == LATEST and name in tables:
                 yield (LATEST, name), LatestSource(self._engine, tables[name])

@@ -59,7 +59,19 @@ class Access:
         # what was read: "raw", or tables of summaries; and whether rows that are gone were left out
         self.tiers: dict[str, None] = {}
         self.approximate = False
+        # whether there were summaries whose rows may be gone
+        self.alone = False
         self.cancelled: BaseException | None = None
+
+    def miss(self, upto: int | None, start: int | None) -> None:
+        """Take note that samples up to a time (None: none) have been replaced where the statement reads samples from `start` on."""
+        self.approximate |= upto is not None and (start is None or start <= upto)
+
+    def restart(self) -> None:
+        """Forget a first attempt; without its summaries, what only they have is missing."""
+        self.failure = None
+        self.tiers.clear()
+        self.approximate, self.alone = self.alone, False
 
     def check(self) -> None:
         if self.cancelled is not None:

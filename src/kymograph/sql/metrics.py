@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from kymograph.engine.interface import Engine, Scan
+from kymograph.engine.interface import Engine, Scan, SeriesBatch
 from kymograph.model.matcher import Matcher
-from kymograph.model.schema import LABEL_TYPE, SAMPLES, SERIES_ID
+from kymograph.model.schema import LABEL_TYPE, SAMPLES, SERIES_ID, TableSchema
 from kymograph.model.time import TIME, TIME_TYPE
+from kymograph.sql.partial.tier import Range, Tier
 from kymograph.sql.sources import held
 
+METRIC = "metric"
+# what rollups by labels call the metric
+_NAME = "name"
 VALUE = "value"
 DESCRIPTION = ("kind", "unit", "help")
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -40,7 +45,7 @@ class SeriesIndex:
 
     def metric(self, name: str) -> Metric | None:
         if name not in self._metrics and name in self._by_name:
-            self._metrics[name] = Metric(sorted(self._by_name[name], key=lambda pair: pair[0]))
+            self._metrics[name] = Metric(name, sorted(self._by_name[name], key=lambda pair: pair[0]))
         return self._metrics.get(name)
 
     def table(self, described: Mapping[str, Any]) -> pa.Table:
@@ -63,12 +68,18 @@ class SeriesIndex:
 class Metric:
     """The series of one metric: ids ascending, and per label a dictionary code for each of them (-1: has none)."""
 
-    def __init__(self, series: list[tuple[int, Mapping[str, str]]]) -> None:
+    def __init__(self, name: str, series: list[tuple[int, Mapping[str, str]]]) -> None:
+        self.name = name
         self.ids: _Ints = np.array([number for number, _ in series], np.int64)
         self._sets = [labels for _, labels in series]
         self._codes: dict[str, tuple[pa.Array, _Ints]] = {}
         names = sorted({label for labels in self._sets for label in labels})
         self.columns = {f"label_{name}" if name in (TIME, VALUE) else name: name for name in names}
+
+    @cached_property
+    def table(self) -> TableSchema:
+        """What `metric.<name>` looks like. Raises SchemaError for labels that no table could have."""
+        return TableSchema(METRIC, tuple(self.columns), ((VALUE, pa.float64()),))
 
     def selected(self, matchers: Sequence[Matcher]) -> list[int]:
         """Ids of the series that satisfy every matcher."""
@@ -93,7 +104,13 @@ class Metric:
 
 
 class MetricSource:
-    """`metric.<name>`: time, one column per label, value. A label named time or value is `label_<name>`."""
+    """`metric.<name>`: time, one column per label, value. A label named time or value is `label_<name>`.
+
+    Attributes:
+        table: where its rows are.
+    """
+
+    table = SAMPLES
 
     def __init__(self, engine: Engine, metric: Metric) -> None:
         self._engine = engine
@@ -108,13 +125,44 @@ class MetricSource:
         )
 
     def scan(self, matchers: Sequence[Matcher], start: int | None, end: int | None, columns: Sequence[str]) -> Scan:
+        return self.of_series(self.series(matchers), start, end, columns)
+
+    def of_series(self, ids: _Ints, start: int | None, end: int | None, columns: Sequence[str]) -> Scan:
+        """As `scan`, of the series with these ids."""
         schema = pa.schema([self.schema.field(name) for name in columns])
-        ids = self._metric.selected(matchers)
-        if not ids or SAMPLES not in self._engine.tables():
+        if not len(ids) or SAMPLES not in self._engine.tables():
             return held(schema.empty_table())
         wanted = [SERIES_ID, *(name for name in (TIME, VALUE) if name in columns)]
-        scan = self._engine.scan(SAMPLES, [Matcher(SERIES_ID, "in", frozenset(ids))], start, end, wanted)
-        return Scan(schema, [partial(self._part, part, schema) for part in scan.parts], scan.rows)
+        scan = self._engine.scan(SAMPLES, _among(ids), start, end, wanted)
+        told = scan.by_series and [partial(self._told, part, columns) for part in scan.by_series]
+        return Scan(schema, [partial(self._part, part, schema) for part in scan.parts], scan.rows, told)
+
+    def series(self, matchers: Sequence[Matcher]) -> _Ints:
+        """Ids of the series that satisfy every matcher, ascending."""
+        return np.array(self._metric.selected(matchers), np.int64)
+
+    def labelled(self, ids: pa.Array, label: str) -> Any:
+        """A label of the series with these ids."""
+        return self._metric.labelled(ids, label)
+
+    def in_tier(self, tier: Tier, labels: Collection[str]) -> bool:
+        """Whether a tier tells these labels of the metric apart."""
+        own = {self._metric.columns[label] for label in labels}
+        return SERIES_ID in tier.labels or (_NAME in tier.labels and own <= tier.labels - {_NAME})
+
+    def of_tier(
+        self, tier: Tier, matchers: Sequence[Matcher], span: Range, labels: Sequence[str], columns: Sequence[str]
+    ) -> tuple[dict[str, Any], pa.Table]:
+        """Rows of a tier in a range: labels as the metric has them, and columns of the tier."""
+        if SERIES_ID in tier.labels:
+            rows = self._engine.scan(tier.table, _among(self.series(matchers)), *span, [SERIES_ID, *columns]).table()
+            series = rows[SERIES_ID].combine_chunks()
+            return {label: self._metric.labelled(series, label) for label in labels}, rows
+        own = {label: self._metric.columns[label] for label in labels}
+        chosen = [Matcher(_NAME, "=", self._metric.name)]
+        chosen += [replace(matcher, label=self._metric.columns[matcher.label]) for matcher in matchers]
+        rows = self._engine.scan(tier.table, chosen, *span, [*dict.fromkeys((*own.values(), *columns))]).table()
+        return {label: rows[name] for label, name in own.items()}, rows
 
     def _part(self, part: Callable[[], Iterator[pa.RecordBatch]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         for batch in part():
@@ -126,3 +174,13 @@ class MetricSource:
                 ],
                 schema=schema,
             )
+
+    def _told(self, part: Callable[[], Iterator[SeriesBatch]], columns: Sequence[str]) -> Iterator[SeriesBatch]:
+        for batch in part():
+            series = batch.labels[SERIES_ID]
+            labels = {name: self._metric.labelled(series, name) for name in columns if name in self._metric.columns}
+            yield replace(batch, labels=labels)
+
+
+def _among(ids: _Ints) -> list[Matcher]:
+    return [Matcher(SERIES_ID, "in", frozenset(ids.tolist()))]

@@ -20,13 +20,14 @@ from kymograph.model.schema import SAMPLES, TableSchema
 from kymograph.model.time import TIME
 from kymograph.options import QueryLimits
 from kymograph.sql import filling, worker
-from kymograph.sql.catalog import METRIC, Catalog
+from kymograph.sql.catalog import Catalog
 from kymograph.sql.contexts import CPUS, planning, running
 from kymograph.sql.dataset import Access, SourceDataset
 from kymograph.sql.failure import translated
 from kymograph.sql.gapfill import Block, find_block
 from kymograph.sql.growth import check_growth
 from kymograph.sql.joins import check_joins
+from kymograph.sql.metrics import METRIC
 from kymograph.sql.newest import with_newest
 from kymograph.sql.parameters import bind, named
 from kymograph.sql.partial.blocks import rewrite
@@ -34,7 +35,6 @@ from kymograph.sql.partial.measures import NeverFit, StandIn, Unfit
 from kymograph.sql.partial.shape import buckets_of
 from kymograph.sql.partial.source import StandInDataset
 from kymograph.sql.partial.tier import RAW, TierKeeper
-from kymograph.sql.partial.tiers import Routed, route
 from kymograph.sql.prune import Key, needs
 from kymograph.sql.result import Result, Stream
 from kymograph.sql.rewrite import Rewriter
@@ -189,21 +189,10 @@ class _Run:
             tokens = [*tokens[: block.begin], *stand_in, name_token(name), *block.tail, *tokens[block.end :]]
         return tokens, filled
 
-    def _route(self, table: str, *asked: Any) -> Routed | None:
-        """What the rollups of a table have of a question."""
-        tiers = self.tiers.tiers_of(table) if self.tiers is not None else ()
-        return route(self.engine, tiers, *asked) if tiers else None
-
-    def _look_for_replaced(
-        self, datasets: Mapping[Key, SourceDataset], summing: Mapping[str, StandInDataset], start: int | None
-    ) -> None:
-        """Samples that were replaced by summaries are in no statement about samples."""
-        if self.tiers is None:
-            return
-        read = any(key[0] == METRIC or key == ("", SAMPLES) for key in datasets)
-        if read or any(one.table == SAMPLES for one in summing.values()):
-            upto = self.tiers.replaced_upto()
-            self.access.approximate |= upto is not None and (start is None or start <= upto)
+    def _look_for_replaced(self, datasets: Mapping[Key, SourceDataset], start: int | None) -> None:
+        """Samples that were replaced by summaries are not in what reads rows of samples."""
+        if self.tiers is not None and any(key[0] == METRIC or key == ("", SAMPLES) for key in datasets):
+            self.access.miss(self.tiers.replaced_upto(), start)
 
     def _fill(self, tokens: Sequence[Token], block: Block, filled: Mapping[str, pa.Table]) -> pa.Table:
         # WITH queries before it belong to the statement, so a block that is the main SELECT takes them along
@@ -226,7 +215,7 @@ class _Run:
         bound, values = bind(tokens, self.params)
         own = {name: schema for name, schema in self.engine.tables().items() if name not in extra}
         bound, values = with_newest(bound, values, lambda name: self._span(own.get(name)))
-        rewritten = rewrite(bound, own) if self.text not in self.unfit else None
+        rewritten = rewrite(bound, lambda key: self._columns(own, *key)) if self.text not in self.unfit else None
         if rewritten is not None:
             try:
                 return self._answer(rewritten.tokens, values, extra, rewritten.tables, put, streamed)
@@ -238,10 +227,12 @@ class _Run:
                     if len(self.unfit) == _MOST_UNFIT:
                         self.unfit.clear()
                     self.unfit.add(self.text)
-                self.access.failure = None
-                self.access.tiers.clear()
-                self.access.approximate = False
+                self.access.restart()
         return self._answer(bound, values, extra, {}, put, streamed)
+
+    def _columns(self, own: Mapping[str, TableSchema], schema: str, name: str) -> TableSchema | None:
+        """What a table or the view of a metric looks like."""
+        return self.catalog.metric(name) if schema == METRIC else None if schema else own.get(name)
 
     def _span(self, table: TableSchema | None) -> tuple[int, int] | None:
         """Oldest and newest time of a table, where the engine knows."""
@@ -264,7 +255,7 @@ class _Run:
             planner.add_functions(rewriter.functions.values())
             held = {name: SourceDataset(HeldSource(rows), self.access) for name, rows in extra.items()}
             summing = {
-                name: StandInDataset(self.catalog.table(one.table.name), one, self.access, self._route)
+                name: StandInDataset(self.catalog.source(one.key), one, self.access, self.tiers)
                 for name, one in stand_ins.items()
             }
             datasets = self.catalog.register(planner, tokens, self.access, held | summing)
@@ -276,7 +267,7 @@ class _Run:
             for name, bucket in buckets_of(plan, stand_ins, rewriter.floors).items():
                 summing[name].group(rewriter.floors.get(bucket))
             rows, bounds = _narrow(plan, datasets, subqueries=selects > 1)
-            self._look_for_replaced(datasets, summing, bounds[0])
+            self._look_for_replaced(datasets, bounds[0])
             if joins or selects > 1:
                 check_joins(plan, lambda key: datasets[key].most_rows() if key in datasets else None)
             partitions = 1 if rows <= _SMALL else CPUS

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from kymograph.engine.interface import Engine, Scan
 from kymograph.model.matcher import Matcher
-from kymograph.model.schema import TableSchema
+from kymograph.model.schema import SERIES_ID, TableSchema
+from kymograph.model.summary import Ints
 from kymograph.model.time import TIME
+from kymograph.sql.partial.tier import Range, Tier
 
 NO_LABELS: frozenset[str] = frozenset()
 
 
 class TableSource:
-    """An engine's table."""
+    """An engine's table.
+
+    Attributes:
+        table: its name.
+    """
 
     def __init__(self, engine: Engine, table: TableSchema) -> None:
         self._engine = engine
         self._table = table
+        self.table = table.name
         self.labels = frozenset((TIME, *table.labels))
 
     @property
@@ -28,6 +37,33 @@ class TableSource:
 
     def scan(self, matchers: Sequence[Matcher], start: int | None, end: int | None, columns: Sequence[str]) -> Scan:
         return self._engine.scan(self._table.name, matchers, start, end, columns)
+
+    def in_tier(self, tier: Tier, labels: Collection[str]) -> bool:
+        """Whether a tier tells these labels of the table apart."""
+        return tier.labels.issuperset(labels)
+
+    def of_tier(
+        self, tier: Tier, matchers: Sequence[Matcher], span: Range, labels: Sequence[str], columns: Sequence[str]
+    ) -> tuple[dict[str, Any], pa.Table]:
+        """Rows of a tier in a range: labels as the table has them, and columns of the tier."""
+        names = list(dict.fromkeys((*labels, *columns)))
+        rows = self._engine.scan(tier.table, matchers, *span, names).table()
+        return {label: rows[label] for label in labels}, rows
+
+    def series(self, matchers: Sequence[Matcher]) -> Ints:
+        """Ids of the scalar series that satisfy every matcher, ascending, where these are `samples`."""
+        ids = np.fromiter(self._engine.series(), np.int64)
+        for matcher in matchers:
+            ids = ids[np.isin(ids, matcher.numbers)]
+        return ids
+
+    def labelled(self, ids: pa.Array, label: str) -> Any:
+        """What a label of these scalar series is."""
+        return ids
+
+    def of_series(self, ids: Ints, start: int | None, end: int | None, columns: Sequence[str]) -> Scan:
+        """Rows of these scalar series."""
+        return self._engine.scan(self.table, [Matcher(SERIES_ID, "in", frozenset(ids.tolist()))], start, end, columns)
 
 
 class LatestSource:

@@ -9,12 +9,13 @@ understands it the same way is for `shape` to say. WHERE and GROUP BY stay as th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kymograph.model.schema import TableSchema
 from kymograph.model.time import TIME
 from kymograph.sql.partial.measures import AGGREGATES, PREFIX, StandIn, Unfit
+from kymograph.sql.prune import Key
 from kymograph.sql.tokens import Token, closing, is_call, is_with_query, name_token, split_commas
 
 _CLAUSES = ("from", "where", "group", "having", "order", "limit", "offset")
@@ -24,6 +25,8 @@ _REFUSED = frozenset(
 )
 _AFTER_CALL = ("over", "filter", "within", "ignore", "respect")
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
+
+Find = Callable[[Key], TableSchema | None]
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,12 @@ class Rewritten:
     tables: dict[str, StandIn]
 
 
-def rewrite(tokens: Sequence[Token], tables: Mapping[str, TableSchema]) -> Rewritten | None:
-    """The statement with every fitting SELECT changed; None where there is none."""
+def rewrite(tokens: Sequence[Token], tables: Find) -> Rewritten | None:
+    """The statement with every fitting SELECT changed; None where there is none.
+
+    Args:
+        tables: what a table looks like, by schema and name; None for what is no table with samples or rows.
+    """
     if tokens[0].is_word("explain") or any(token.value.startswith(PREFIX) for token in tokens):
         return None
     if not any(is_call(tokens, i, AGGREGATES) for i in range(len(tokens))):
@@ -60,28 +67,31 @@ def rewrite(tokens: Sequence[Token], tables: Mapping[str, TableSchema]) -> Rewri
 class _Block:
     """One SELECT of one table."""
 
-    def __init__(self, tokens: Sequence[Token], begin: int, tables: Mapping[str, TableSchema], name: str) -> None:
+    def __init__(self, tokens: Sequence[Token], begin: int, tables: Find, name: str) -> None:
         self._tokens = tokens
         self._begin = begin
         self._at, self.end = _clauses(tokens, begin)
         self._items = split_commas(tokens[begin + 1 : self._at["from"]])
         self._from = list(tokens[self._at["from"] + 1 : self._after("from")])
-        table = self._table(tables)
-        self._fields = frozenset(column for column, _ in table.fields)
-        self.stand_in = StandIn(name, self._from[-1].value, table)
+        self.stand_in = self._standing(name, tables)
+        self._fields = frozenset(column for column, _ in self.stand_in.table.fields)
         self._aliases = {item[-1].value for item in self._items if len(item) > 1}
 
-    def _table(self, tables: Mapping[str, TableSchema]) -> TableSchema:
-        """The table of `FROM t`, `FROM t a` or `FROM t AS a`."""
-        parts = self._from
+    def _standing(self, name: str, tables: Find) -> StandIn:
+        """For the table of `FROM t`, `FROM t a` or `FROM t AS a`, where t may be `schema.t`."""
+        parts, schema = self._from, ""
+        if len(parts) > 2 and parts[1].is_punct("."):
+            schema, parts = parts[0].value, parts[2:]
         if len(parts) == 3 and parts[1].is_word("as"):
             parts = [parts[0], parts[2]]
         if not 0 < len(parts) < 3 or any(part.kind not in ("word", "name") for part in parts):
             raise Unfit
-        name = parts[0].value
-        if name not in tables or is_with_query(self._tokens, name):
+        key = (schema, parts[0].value)
+        table = None if not schema and is_with_query(self._tokens, key[1]) else tables(key)
+        if table is None:
             raise Unfit
-        return tables[name]
+        shown = f"{schema}.{key[1]}" if schema and len(parts) == 1 else parts[-1].value
+        return StandIn(name, key, parts[-1].value, shown, table)
 
     def _after(self, clause: str) -> int:
         """Where the clause ends."""
@@ -114,8 +124,8 @@ class _Block:
         column = item[-2]
         if not whole or not (column.is_punct("*") or column.kind in ("word", "name")):
             raise Unfit
-        shown = "*" if column.is_punct("*") else f"{self.stand_in.relation}.{column.value}"
-        if shown != "*" and not all(_PLAIN.fullmatch(part) for part in (self.stand_in.relation, column.value)):
+        shown = "*" if column.is_punct("*") else f"{self.stand_in.shown}.{column.value}"
+        if shown != "*" and not all(_PLAIN.fullmatch(part) for part in (*self.stand_in.shown.split("."), column.value)):
             raise Unfit
         return [*replaced, Token("word", "as", "AS"), name_token(f"{item[0].value}({shown})")]
 

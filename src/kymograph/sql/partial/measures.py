@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from kymograph.model.schema import LABEL_TYPE, TableSchema
 from kymograph.model.time import TIME, TIME_TYPE
+from kymograph.sql.prune import Key
 from kymograph.sql.tokens import Token, name_token
 
 # No table, column or alias of a statement that is rewritten begins so.
@@ -65,12 +66,16 @@ class StandIn:
 
     Attributes:
         name: what the statement calls it now.
+        key: schema and name of the real table.
         relation: what the statement calls the real table.
+        shown: what names of result columns call it.
         measures: by the name of their column.
     """
 
     name: str
+    key: Key
     relation: str
+    shown: str
     table: TableSchema
     measures: dict[str, Measure] = field(default_factory=dict)
 

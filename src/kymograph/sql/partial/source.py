@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,28 +10,31 @@ import pyarrow as pa
 
 from kymograph.engine.interface import Scan, SeriesBatch
 from kymograph.model.matcher import Matcher
+from kymograph.model.schema import SAMPLES
 from kymograph.model.time import TIME
 from kymograph.sql.buckets import Floor
-from kymograph.sql.dataset import Access, Fragment, Source, SourceDataset, filtered
+from kymograph.sql.dataset import Access, Fragment, SourceDataset, filtered
+from kymograph.sql.metrics import MetricSource
 from kymograph.sql.partial.measures import StandIn, Unfit
+from kymograph.sql.partial.replaced import answered
 from kymograph.sql.partial.runs import by_series, summed
-from kymograph.sql.partial.tier import RAW
-from kymograph.sql.partial.tiers import Routed
+from kymograph.sql.partial.tier import RAW, TierKeeper
+from kymograph.sql.partial.tiers import Asked, Rest
 from kymograph.sql.prune import Need
+from kymograph.sql.sources import TableSource
 
 # What runs may take in memory, about; and how many there may be without each standing for a few rows.
 _MOST_BYTES, _BYTES_PER_VALUE = 128 * 2**20, 8
 _FEW_RUNS, _ROWS_PER_RUN = 50_000, 3
 
 Part = Callable[[], Iterator[SeriesBatch]]
-Route = Callable[..., Routed | None]
 Make = Callable[[SeriesBatch], pa.RecordBatch]
 
 
 class StandInSource:
     """A real table with the columns of its stand-in."""
 
-    def __init__(self, source: Source, stand_in: StandIn) -> None:
+    def __init__(self, source: TableSource | MetricSource, stand_in: StandIn) -> None:
         self._source = source
         self._measures = frozenset(stand_in.measures)
         self.schema = stand_in.schema
@@ -46,16 +48,13 @@ class StandInSource:
 class StandInDataset(SourceDataset):
     """A stand-in during one query. Its rows are summed up when DataFusion asks for fragments."""
 
-    def __init__(self, source: Source, stand_in: StandIn, access: Access, tiers: Route | None = None) -> None:
+    def __init__(
+        self, source: TableSource | MetricSource, stand_in: StandIn, access: Access, keeper: TierKeeper | None = None
+    ) -> None:
         super().__init__(StandInSource(source, stand_in), access)
-        self._tiers = tiers
+        self._real, self._keeper = source, keeper
         self._stand_in = stand_in
         self._floor: Floor | None = None
-
-    @property
-    def table(self) -> str:
-        """The real table's name."""
-        return self._stand_in.table.name
 
     def group(self, floor: Floor | None) -> None:
         """Say to which bucket a time belongs, before DataFusion asks for fragments; None where that does not matter."""
@@ -89,36 +88,55 @@ class StandInDataset(SourceDataset):
         read = others.union(labels, (measure.column for measure in measures.values()))
         names = [name for name in stand_in.table.columns if name in read]
         schema = pa.schema([self._schema.field(name) for name in columns])
-        selection = self._need.selection
-        routed = (
-            self._tiers(stand_in.table.name, selection, labels, measures, floor, schema)
-            if (self._tiers is not None and residual is None)
-            else None
-        )
 
         def make(batch: SeriesBatch) -> pa.RecordBatch:
             arrays = summed(batch, floor, measures)
             return pa.RecordBatch.from_arrays([arrays[name] for name in columns], schema=schema)
 
-        self._access.tiers.update(dict.fromkeys((RAW,) if routed is None else routed.tiers))
+        asked = Asked(self._need.selection, labels, measures, floor, schema)
+        while True:
+            # samples may be replaced while they are read: then what was read is not all, or too much
+            before = self._changes()
+            made = self._made(asked, names, residual, make)
+            if self._changes() == before:
+                return Scan(schema, [partial(iter, made)] if made else [], sum(batch.num_rows for batch in made))
+
+    def _changes(self) -> object:
+        scalar = self._keeper is not None and self._real.table == SAMPLES
+        return self._keeper.changes() if self._keeper is not None and scalar else None
+
+    def _made(self, asked: Asked, names: list[str], residual: Any, make: Make) -> list[pa.RecordBatch]:
+        access, keeper = self._access, self._keeper
+        routed = answered(keeper, self._real, asked) if keeper is not None and residual is None else None
+        summing = _Summing(access, make)
         if routed is None:
-            made = _Summing(self._access, make).run(_parts(self._scan(names, residual is None), labels, residual))
-        else:
-            self._access.approximate |= routed.approximate
-            summing = _Summing(self._access, make)
-            made = [routed.runs] if routed.runs.num_rows else []
-            for start, end in routed.rest:
-                scan = self._scan(names, True, replace(selection, start=start, end=end))
-                made += summing.run(_parts(scan, labels, None))
-        return Scan(schema, [lambda: iter(made)] if made else [], sum(batch.num_rows for batch in made))
+            access.tiers.setdefault(RAW)
+            if self._real.table == SAMPLES and keeper is not None and residual is not None:
+                access.miss(keeper.replaced_upto(), asked.selection.start)
+            return summing.run(_parts(self._scan(names, residual is None), asked.labels, residual))
+        access.tiers.update(dict.fromkeys(routed.tiers))
+        access.approximate |= routed.approximate
+        access.alone |= routed.alone
+        made = [runs for runs in routed.runs if runs.num_rows]
+        for rest in routed.rest:
+            made += summing.run(_parts(self._rest(asked, rest, names), asked.labels, None))
+        return made
+
+    def _rest(self, asked: Asked, rest: Rest, names: list[str]) -> Scan:
+        wanted = names or [TIME]
+        if rest.ids is not None:
+            return self._real.of_series(rest.ids, rest.start, rest.end, wanted)
+        return self._real.scan(asked.selection.matchers, rest.start, rest.end, wanted)
 
 
-def _parts(scan: Scan, labels: list[str], residual: Any) -> Sequence[Part]:
+def _parts(scan: Scan, labels: Sequence[str], residual: Any) -> Sequence[Part]:
     parts = scan.by_series if residual is None else None
     return parts or [partial(_by_series, part, labels, residual) for part in scan.parts]
 
 
-def _by_series(part: Callable[[], Iterator[pa.RecordBatch]], labels: list[str], residual: Any) -> Iterator[SeriesBatch]:
+def _by_series(
+    part: Callable[[], Iterator[pa.RecordBatch]], labels: Sequence[str], residual: Any
+) -> Iterator[SeriesBatch]:
     for batch in part():
         kept = batch if residual is None else filtered(batch, residual)
         if kept.num_rows:

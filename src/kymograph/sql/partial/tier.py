@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kymograph.model.summary import Ints, Summaries
+
 RAW = "raw"
 Range = tuple[int, int]
 
@@ -24,6 +26,8 @@ class Tier:
         upto: buckets that end later are not made yet, µs.
         touched: ranges of buckets that may not be believed at present.
         lost: rows of the source older than this may be gone, µs.
+        scalar: its source are samples. Where it counts more rows than values, there are staleness markers, which SQL
+            takes for values and the other columns leave out.
     """
 
     table: str
@@ -35,6 +39,24 @@ class Tier:
     upto: int
     touched: tuple[Range, ...]
     lost: int
+    scalar: bool = False
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """Samples of some series that summaries have taken the place of.
+
+    Attributes:
+        ids: the series, ascending.
+        boundary: for each the time up to which, itself included, its samples are here, µs.
+        rows: summaries by id, and samples that came after their summary was made, each as the summary of itself.
+        tables: where `rows` come from.
+    """
+
+    ids: Ints
+    boundary: Ints
+    rows: Summaries
+    tables: tuple[str, ...]
 
 
 class TierKeeper(Protocol):
@@ -42,6 +64,12 @@ class TierKeeper(Protocol):
 
     def tiers_of(self, table: str) -> Sequence[Tier]:
         """Coarsest first."""
+
+    def replaced(self, ids: Ints, start: int | None, end: int | None) -> Replaced | None:
+        """What is in place of samples of these series (ascending) in [start, end) µs; None where nothing is."""
+
+    def changes(self) -> object:
+        """Equal as long as no samples were replaced in between."""
 
     def replaced_upto(self) -> int | None:
         """The latest time up to which samples of some series have been replaced by summaries, µs; None: nowhere."""

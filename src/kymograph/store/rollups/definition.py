@@ -129,12 +129,19 @@ def _labels(
     if there == (SERIES_ID,):
         if by == (SERIES_ID,):
             return there, False
-        # the labels of scalar series are in the registry, and any name may come; values of two metrics never mix
-        return (METRIC, *(label for label in by if label not in (METRIC, "__name__"))), True
+        # the labels of scalar series are in the registry, and any name may come
+        return _of_metric(by), True
+    if below is not None and below.of_samples:
+        by = _of_metric(by)
     missing = [label for label in by if label not in there]
     if missing:
         raise SchemaError(f"{source} has no label {missing[0]!r}", hint="it has " + (", ".join(there) or "none"))
     return by, grouped or set(by) != set(there)
+
+
+def _of_metric(by: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels that scalar series are told apart by: values of two metrics never mix."""
+    return (METRIC, *(label for label in by if label not in (METRIC, "__name__")))
 
 
 def offsets_of(offsets: tuple[Any, Any], width: int) -> tuple[int | None, int]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kymograph.engine.interface import Engine
-from kymograph.model.schema import SAMPLES
+from kymograph.model.schema import SAMPLES, SERIES_ID
 from kymograph.model.summary import Ints
 from kymograph.promql.beside import Range, Tier
 from kymograph.promql.index import LabelIndex
 from kymograph.promql.tiers import BEGINNING, Held, Level
+from kymograph.sql.partial.tier import Replaced
 from kymograph.sql.partial.tier import Tier as SqlTier
 from kymograph.store.jobs import now_micros
 from kymograph.store.rollups import definition, touched
@@ -19,8 +20,11 @@ from kymograph.store.rollups.definition import ROWS, Rollup
 from kymograph.store.rollups.downsampling import Downsampling
 from kymograph.store.rollups.levels import DOCUMENT, KEY, State
 from kymograph.store.rollups.lines import Line, boundaries, table_of
+from kymograph.store.rollups.replaced import replaced
 from kymograph.store.rollups.rollups import Rollups
 from kymograph.store.rollups.touched import Touched
+
+_VALUE = "value"
 
 
 class WritersKeeper:
@@ -45,6 +49,16 @@ class WritersKeeper:
     def tiers_of(self, table: str) -> list[SqlTier]:
         """See `sql.partial.tier.TierKeeper`."""
         return _sql_tiers(self._engine, self._now(), table, self._touched.lost(table))
+
+    def replaced(self, ids: Ints, start: int | None, end: int | None) -> Replaced | None:
+        """See `sql.partial.tier.TierKeeper`."""
+        with self._downsampling.settled():
+            merging, late = _merging(self._downsampling.state), self._touched.ranges(KEY)
+        return replaced(self._engine, self._downsampling.boundaries(ids), late, merging, ids, (start, end))
+
+    def changes(self) -> object:
+        """See `sql.partial.tier.TierKeeper`."""
+        return self._downsampling.state.count
 
     def replaced_upto(self) -> int | None:
         """See `sql.partial.tier.TierKeeper`."""
@@ -82,6 +96,17 @@ class ReadersKeeper:
     def tiers_of(self, table: str) -> list[SqlTier]:
         """See `sql.partial.tier.TierKeeper`."""
         return _sql_tiers(self._engine, self._now(), table, self._lost(table))
+
+    def replaced(self, ids: Ints, start: int | None, end: int | None) -> Replaced | None:
+        """See `sql.partial.tier.TierKeeper`."""
+        state = State.of(self.changes())
+        bounds = boundaries(((line, self._ids(line)) for line in state.lines), ids)
+        late = _ranges(self._engine.documents(touched.DOCUMENT), KEY)
+        return replaced(self._engine, bounds, late, _merging(state), ids, (start, end))
+
+    def changes(self) -> object:
+        """See `sql.partial.tier.TierKeeper`."""
+        return self._engine.get_document(*DOCUMENT)
 
     def replaced_upto(self) -> int | None:
         """See `sql.partial.tier.TierKeeper`."""
@@ -162,17 +187,21 @@ def _table_tiers(engine: Engine, now: _Now, table: str) -> list[Tier]:
 
 
 def _sql_tiers(engine: Engine, now: _Now, table: str, lost: int) -> list[SqlTier]:
-    """The rollups of a table, coarsest first. Samples have none: SQL counts their staleness markers as rows."""
+    """The rollups of a table or of samples, coarsest first, and of equal ones those by labels, which have fewer rows."""
     found = []
     for name, rollup in now.known.items():
-        if rollup.query or rollup.of_samples or now.known[now.chain(name)[-1]].source != table:
+        if rollup.query or now.known[now.chain(name)[-1]].source != table:
             continue
-        oldest = engine.statistics(name).oldest if name in engine.tables() else None
-        if oldest is not None:
+        schema = engine.tables().get(name)
+        oldest = engine.statistics(name).oldest if schema is not None else None
+        # samples were not counted by earlier versions
+        if schema is not None and oldest is not None and ROWS in schema.columns:
             upto, noted = now.reach(name)
-            fields = {field: f"{field}_" for field in rollup.fields}
-            found.append(SqlTier(name, frozenset(rollup.labels), fields, ROWS, rollup.every, oldest, upto, noted, lost))
-    return sorted(found, key=lambda tier: -tier.width)
+            fields = {_VALUE: ""} if rollup.of_samples else {field: f"{field}_" for field in rollup.fields}
+            labels = frozenset(rollup.labels)
+            scalar = rollup.of_samples
+            found.append(SqlTier(name, labels, fields, ROWS, rollup.every, oldest, upto, noted, lost, scalar))
+    return sorted(found, key=lambda tier: (-tier.width, SERIES_ID in tier.labels))
 
 
 def _replaced(state: State) -> int | None:

@@ -66,7 +66,7 @@ def policies(state: State) -> list[dict[str, Any]]:
     ]
 
 
-def level_rows(engine: Engine, table: str, ids: Ints, start: int, end: int) -> tuple[Summaries, Ints]:
+def level_rows(engine: Engine, table: str, ids: Ints, start: int | None, end: int | None) -> tuple[Summaries, Ints]:
     """Summaries in place of samples with a time in [start, end), by series and time, and their versions."""
     if table not in engine.tables():
         return together([]), np.zeros(0, np.int64)

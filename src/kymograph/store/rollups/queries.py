@@ -15,7 +15,7 @@ from kymograph.errors import InvalidInput, NotFound, SchemaError
 from kymograph.model.schema import SAMPLES, TableSchema, field_type
 from kymograph.model.time import DAY, TIME
 from kymograph.options import Retention
-from kymograph.sql.catalog import METRIC
+from kymograph.sql.metrics import METRIC
 from kymograph.sql.tokens import Token, closing, is_call, name_token, split_commas, tokenize
 from kymograph.sql.width import Width, width_of
 from kymograph.store.rollups.definition import Rollup, offsets_of, partition_for

@@ -212,6 +212,18 @@ def test_buckets_of_months_and_weeks(store: Store) -> None:
         )
 
 
+def test_tiers_by_labels_never_mix_metrics(store: Store) -> None:
+    for name in ("m", "n"):
+        for second in range(90):
+            store.gauge(name, 1.0, {"host": "a", "disk": str(second % 2)}, time=BASE + second * SECOND)
+    store.create_rollup("h_1m", "samples", "1m", by=["host", "disk"])
+    store.create_rollup("h_5m", "h_1m", "5m", by=["host"])
+    assert sorted((row["name"], row["host"], row["count"]) for row in rows(store, "h_5m")) == [
+        ("m", "a", 90),
+        ("n", "a", 90),
+    ]
+
+
 def test_staleness_markers_count_as_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket of nothing else has a row without values, which PromQL does not see."""
     stale = np.array([0x7FF0000000000002]).view(np.float64)[0]
@@ -343,6 +355,50 @@ def test_sql_reads_rollups_of_tables(store: Store) -> None:
     store.prune(force=True)
     assert store.sql("SELECT count(*) AS n FROM t").rows() == [{"n": 7200}]
     assert store.sql(text, span).approximate
+
+
+def test_sql_reads_rollups_of_samples(store: Store) -> None:
+    ramp(store, 120)
+    ramp(store, 120, "b")
+    text = "SELECT host, time_bucket('10m', time) AS b, avg(value) AS v, max(value) AS top, count(*) AS n FROM metric.m"
+    text += " WHERE time >= $start GROUP BY 1, 2 ORDER BY 1, 2"
+    span = {"start": np.datetime64(BASE + 125 * SECOND, "us").item()}
+    plain = ["SELECT max(value) FROM metric.m", "SELECT sum(m.value), count(m.host) FROM metric.m"]
+    before = [store.sql(text, span).rows(), *(store.sql(one).rows() for one in plain)]
+    store.create_rollup("m_1m")
+    store.create_rollup("h_1m", "samples", "1m", by=["host"])
+    found = store.sql(text, span)
+    assert (found.tiers, found.approximate, found.rows()) == (["h_1m", "raw"], False, before[0])
+    assert [store.sql(one).rows() for one in plain] == before[1:]
+    assert store.explain(plain[0])["tiers"] == ["h_1m", "raw"]
+    by_series = "SELECT series_id, sum(value) AS s FROM samples WHERE series_id IN (1, 2) GROUP BY 1"
+    assert store.sql(by_series).tiers == ["m_1m", "raw"]
+    for unfit in (
+        "SELECT stddev(value) FROM metric.m",
+        "SELECT max(value) AS v FROM metric.m WHERE value > 5",
+        "SELECT max(q.value) AS v FROM samples q JOIN metrics m ON m.series_id = q.series_id",
+        "SELECT time_bucket('90s', time) AS b, max(value) AS v FROM metric.m GROUP BY 1",
+    ):
+        assert store.sql(unfit).tiers == ["raw"]
+    # inside a statement, and where the statement goes on
+    inner = "SELECT avg(v) AS v FROM (SELECT host, max(value) AS v FROM metric.m GROUP BY host) q"
+    assert (store.sql(inner).rows(), store.sql(inner).tiers) == ([{"v": 719.0}], ["h_1m", "raw"])
+
+
+def test_sql_of_few_buckets_whose_rows_are_gone(store: Store) -> None:
+    """What only the rollups have is read from them however little it is; of these, from the one that has most of it."""
+    ramp(store, 240)
+    store.write("t", {"time": BASE + np.arange(240) * MINUTE, "host": "a", "v": np.arange(240)})
+    for source in ("samples", "t"):
+        for every in ("1m", "30m"):
+            store.create_rollup(f"{source}_{every}_kept", source, every)
+        store.set_retention(source, Retention(age=kymograph.store.jobs.now_micros() - BASE - 3 * HOUR))
+    store.prune(force=True)
+    span = {"low": np.datetime64(BASE + 10 * MINUTE, "us").item(), "high": np.datetime64(BASE + HOUR, "us").item()}
+    for table, count, kept in (("metric.m", 300, "samples"), ("t", 50, "t")):
+        found = store.sql(f"SELECT count(*) AS n FROM {table} WHERE time >= $low AND time < $high", span)
+        assert (found.rows(), found.tiers) == ([{"n": count}], [f"{kept}_1m_kept"])
+        assert not found.approximate
 
 
 def test_promql_reads_rollups_of_tables(store: Store) -> None:
