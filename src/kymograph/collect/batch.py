@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from kymograph.model.exemplar import Exemplar
 from kymograph.store.metrics import Sample
 
 # What a sample with its labels takes in a queue; measured 230 to 400 with labels of their own.
@@ -23,6 +24,7 @@ class Batch:
         time: int µs since the epoch at which it was collected; rows and samples carry their own.
         rows: table name to its new rows: a pa.Table, a pa.RecordBatch or a dict of columns.
         samples: scalar samples, every one with a time.
+        exemplars: of series that have samples here.
         describe: metric name to its metadata, any of the keys `kind`, `unit`, `help`.
         problem: what is wrong with the thing observed although the turn itself went well (a scrape
             target that does not answer, a lost GPU); "" when nothing is.
@@ -34,6 +36,7 @@ class Batch:
     samples: Sequence[Sample] = ()
     describe: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     problem: str = ""
+    exemplars: Sequence[Exemplar] = ()
 
     @property
     def row_count(self) -> int:
@@ -43,7 +46,8 @@ class Batch:
     @property
     def nbytes(self) -> int:
         """Bytes it takes in memory, samples estimated."""
-        return SAMPLE_BYTES * len(self.samples) + sum(size_of(data) for data in self.rows.values())
+        scalars = len(self.samples) + len(self.exemplars)
+        return SAMPLE_BYTES * scalars + sum(size_of(data) for data in self.rows.values())
 
 
 def count_rows(data: Any) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from kymograph.collect.batch import Batch
 from kymograph.errors import InvalidInput
+from kymograph.model.exemplar import Exemplar
 from kymograph.store.metrics import Sample
 
 MIN_INTERVAL = 100_000
@@ -62,6 +63,8 @@ class Sink(Protocol):
     def write(self, table: str, data: Any) -> int: ...
 
     def record(self, samples: Iterable[Sample]) -> int: ...
+
+    def record_exemplars(self, exemplars: Iterable[Exemplar]) -> object: ...
 
     def describe(
         self, name: str, *, kind: str | None = None, unit: str | None = None, help: str | None = None

@@ -11,6 +11,7 @@ from kymograph.collect import fetch
 from kymograph.collect.batch import Batch
 from kymograph.collect.interface import checked_interval
 from kymograph.errors import InvalidInput, LimitExceeded
+from kymograph.store.ingest.exposition import exemplars_of
 from kymograph.store.metrics import Sample
 from kymograph.store.naming import Kind
 from kymograph.wire import exposition
@@ -112,7 +113,8 @@ class ScrapeCollector:
             Sample("scrape_duration_seconds", duration, self._target, now, "gauge"),
             Sample("scrape_samples_scraped", count, self._target, now, "gauge"),
         ]
-        return Batch(self.name, now, samples=samples, describe=describe | _OWN, problem=problem)
+        exemplars = exemplars_of(families, now, lambda name, labels: self._series(name, labels)[1])
+        return Batch(self.name, now, samples=samples, describe=describe | _OWN, problem=problem, exemplars=exemplars)
 
     def close(self) -> None:
         self._cache.clear()

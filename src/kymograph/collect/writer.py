@@ -173,6 +173,8 @@ class Writer:
         if batch.samples:
             size = SAMPLE_BYTES * len(batch.samples)
             yield _Part(len(batch.samples), size, partial(self._sink.record, batch.samples))
+        if batch.exemplars:  # no rows of anybody's, so that none are counted when they are lost
+            yield _Part(0, SAMPLE_BYTES * len(batch.exemplars), partial(self._sink.record_exemplars, batch.exemplars))
 
     def _describe(self, name: str, meta: dict[str, str]) -> None:
         if self._described.get(name) == meta:

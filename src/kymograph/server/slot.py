@@ -15,6 +15,7 @@ from typing import Any
 
 from kymograph.connect import connect
 from kymograph.errors import KymographError, StorageError, StoreClosed
+from kymograph.model.exemplar import Exemplar
 from kymograph.options import StoreOptions
 from kymograph.store.metrics import Sample
 from kymograph.store.store import Store
@@ -79,6 +80,9 @@ class StoreSlot:
         rows = self.get().record(samples)
         self.count(rows)
         return rows
+
+    def record_exemplars(self, exemplars: Iterable[Exemplar]) -> list[bool]:
+        return self.get().record_exemplars(exemplars)
 
     def describe(self, name: str, *, kind: Any = None, unit: str | None = None, help: str | None = None) -> None:
         self.get().describe(name, kind=kind, unit=unit, help=help)

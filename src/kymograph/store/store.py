@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kymograph.store.exemplars.verbs import ExemplarVerbs
 from kymograph.store.ingest.verbs import IngestVerbs
 from kymograph.store.namespace_verbs import NamespaceVerbs
 from kymograph.store.query_verbs import QueryVerbs
@@ -21,7 +20,6 @@ class Store(
     RemoteVerbs,
     RollupVerbs,
     IngestVerbs,
-    ExemplarVerbs,
     TableVerbs,
     QueryVerbs,
     StreamVerbs,

@@ -49,8 +49,9 @@ _META = re.compile(
 _NUMBER = re.compile(
     r"[+-]?+(?:(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?+[0-9]++)?+|(?i:inf(?:inity)?+|nan))", re.ASCII
 )
+# labels, value, timestamp
 _EXEMPLAR = re.compile(
-    r"#[ \t]*+\{(?:[^\"}]++|" + _QUOTED + r")*+\}[ \t]++[^ \t]++(?:[ \t]++[^ \t]++)?+[ \t]*+", re.ASCII
+    r"#[ \t]*+(\{(?:[^\"}]++|" + _QUOTED + r")*+\})[ \t]++([^ \t]++)(?:[ \t]++([^ \t]++))?+[ \t]*+", re.ASCII
 )
 _ESCAPE = re.compile(r'\\([\\n"])')
 _UNESCAPED = {"n": "\n", '"': '"', "\\": "\\"}
@@ -89,15 +90,25 @@ class Sample(NamedTuple):
     time: int | None = None
 
 
+class Noted(NamedTuple):
+    """The exemplar of a sample: its labels, value and time, int µs or None; `sample` is what it stands behind."""
+
+    sample: Sample
+    labels: dict[str, str]
+    value: float
+    time: int | None = None
+
+
 @dataclass(slots=True)
 class Family:
-    """Samples under one name and their metadata; "" where the page gives none."""
+    """Samples under one name, their exemplars, and their metadata; "" where the page gives none."""
 
     name: str
     kind: Kind = "untyped"
     unit: str = ""
     help: str = ""
     samples: list[Sample] = field(default_factory=list)
+    exemplars: list[Noted] = field(default_factory=list)
 
 
 def parse(
@@ -107,12 +118,12 @@ def parse(
     cache: MutableMapping[str, Series] | None = None,
     max_samples: int | None = None,
 ) -> list[Family]:
-    """The families of a page, in order of appearance. Exemplars are skipped.
+    """The families of a page, in order of appearance.
 
     Args:
         data: UTF-8.
         openmetrics: read OpenMetrics: `# EOF` is required and ends the page, times are seconds (in
-            the text format they are milliseconds), UNIT exists.
+            the text format they are milliseconds), UNIT and exemplars exist.
         cache: series text to name and labels; give the same one for each page of a target and its
             series are taken apart only once. The caller bounds it.
         max_samples: a page with more is refused.
@@ -166,14 +177,40 @@ class _Page:
         series = self._cache.get(text)
         if series is None:
             series = self._cache[text] = _series(text)
-        if exemplar is not None and not (self._open and _EXEMPLAR.fullmatch(exemplar)):
+        if exemplar is not None and not self._open:
             raise ValueError(f"goes on after its value: {_short(exemplar)}")
         name, labels = series
         self._left -= 1
         if self._left < 0:
             raise ValueError("is one sample more than allowed")
         owner = self._owner.get(name) or self._find(name)
-        owner.samples.append(Sample(name, labels, _number(value), None if stamp is None else self._time(stamp)))
+        sample = Sample(name, labels, _number(value), None if stamp is None else self._time(stamp))
+        owner.samples.append(sample)
+        if exemplar is not None and (noted := self._exemplar(sample, exemplar)) is not None:
+            owner.exemplars.append(noted)
+
+    def _exemplar(self, sample: Sample, text: str) -> Noted | None:
+        """None for one that can be read but not kept, as Prometheus tells them apart."""
+        match = _EXEMPLAR.fullmatch(text)
+        if match is None:
+            raise ValueError(f"goes on after its value: {_short(text)}")
+        inside, value, stamp = match.groups()
+        labels: dict[str, str] = {}
+        count = 0
+        for name, _, text_of in _labels(inside):
+            if text_of is None:
+                raise ValueError(f"has a label without a value: {_short(name)}")
+            labels[name] = text_of
+            count += 1
+        number, time = _number(value), None
+        if stamp is not None:
+            if not math.isfinite(_number(stamp)):
+                raise ValueError(f"has a time out of range: {_short(stamp)}")
+            try:
+                time = self._time(stamp)
+            except ValueError:
+                return None
+        return Noted(sample, labels, number, time) if len(labels) == count else None
 
     def _find(self, name: str) -> Family:
         family = self._families.get(name)
@@ -241,34 +278,37 @@ class _Page:
 def _series(text: str) -> Series:
     match = _NAME.match(text)
     assert match is not None
-    name, at = match[1], match.end()
+    name = match[1]
     labels: dict[str, str] = {}
-    if at == len(text):
-        return name, labels
-    end = len(text) - 1
-    at += 1
     first = True
+    for key, quoted, value in _labels(text[match.end() :]):
+        if value is None:
+            if not quoted or name is not None or not first:
+                raise ValueError(f"has a label without a value: {_short(key)}")
+            name = key
+        else:
+            if key in labels:
+                raise ValueError(f"has the label {_short(key)} twice")
+            if key in ("__name__", ""):
+                raise ValueError(f"has a label that cannot be called {key!r}")
+            labels[key] = value
+        first = False
+    if not name:
+        raise ValueError("has no metric name")
+    return name, labels
+
+
+def _labels(text: str) -> Iterator[tuple[str, bool, str | None]]:
+    """Name, whether it is quoted, and value (None: there is none) of each label in braces; of "" none."""
+    at, end = 1, len(text) - 1
     while text[at:end].strip(" \t"):
         found = _LABEL.match(text, at, end)
         if found is None:
             raise ValueError(f"has malformed labels: {_short(text[at:end])}")
         key, quoted, value, _ = found.groups()
         at = found.end()
-        if value is None:
-            if quoted is None or name is not None or not first:
-                raise ValueError(f"has a label without a value: {_short(found[0])}")
-            name = _unescape(quoted[1:-1])
-        else:
-            key = key if quoted is None else _unescape(quoted[1:-1])
-            if key in labels:
-                raise ValueError(f"has the label {_short(key)} twice")
-            if key in ("__name__", ""):
-                raise ValueError(f"has a label that cannot be called {key!r}")
-            labels[key] = _unescape(value[1:-1])
-        first = False
-    if not name:
-        raise ValueError("has no metric name")
-    return name, labels
+        name = key if quoted is None else _unescape(quoted[1:-1])
+        yield name, quoted is not None, None if value is None else _unescape(value[1:-1])
 
 
 def _number(text: str) -> float:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from kymograph.errors import InvalidInput, MissingDependency
+from kymograph.model.exemplar import Exemplar
+from kymograph.wire.otlp_exemplars import exemplars_of
 from kymograph.wire.otlp_names import job_and_instance, labels_of, metric_name, text_of
 
 Labels = tuple[tuple[str, str], ...]
@@ -38,11 +40,13 @@ class Point:
         time: µs; 0 where the message has none.
         delta: the values are what was added since the point before, to be summed up.
         samples: series and value of each.
+        exemplars: of these series.
     """
 
     time: int
     delta: bool
     samples: Sequence[tuple[Series, float]]
+    exemplars: Sequence[Exemplar] = ()
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Request:
         about: metadata by metric name.
         rejected: data points that were not taken; `reasons` says why, each reason once.
         stored: samples that became of the others, once they are stored.
+        exemplars: how many exemplars were stored beside them.
     """
 
     points: list[Point] = field(default_factory=list)
@@ -61,6 +66,7 @@ class Request:
     rejected: int = 0
     reasons: list[str] = field(default_factory=list)
     stored: int = 0
+    exemplars: int = 0
 
     def reject(self, count: int, reason: str) -> None:
         self.rejected += count
@@ -181,8 +187,8 @@ class _Resource:
         labels = {**self._base, **attributes, **self._target}
         samples = _SAMPLES[kind](name, labels, point)
         if point.flags & _NO_VALUE:
-            samples, delta = [(series, _STALE) for series, _ in samples], False
-        return Point(point.time_unix_nano // 1000, delta, samples)
+            return Point(point.time_unix_nano // 1000, False, [(series, _STALE) for series, _ in samples])
+        return Point(point.time_unix_nano // 1000, delta, samples, exemplars_of(point, samples))
 
 
 def _identity(labels: dict[str, str]) -> Labels:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kymograph.collect.batch import Batch
+from kymograph.model.exemplar import Exemplar
 from kymograph.store.metrics import Sample
 
 
@@ -25,6 +26,7 @@ class Recorder:
     def __init__(self) -> None:
         self.rows: list[tuple[str, Any]] = []
         self.samples: list[Sample] = []
+        self.exemplars: list[Exemplar] = []
         self.described: list[tuple[str, str | None, str | None, str | None]] = []
         self.calls = 0
         self.fail: BaseException | None = None
@@ -42,6 +44,11 @@ class Recorder:
         kept = list(samples)
         self.samples += kept
         return len(kept)
+
+    def record_exemplars(self, exemplars: Iterable[Exemplar]) -> list[bool]:
+        self._obey("exemplars")
+        self.exemplars += exemplars
+        return [True]
 
     def describe(self, name: str, *, kind: str | None = None, unit: str | None = None, help: str | None = None) -> None:
         self._obey("describe")

@@ -15,6 +15,7 @@ import pytest
 from kymograph.collect.batch import Batch
 from kymograph.collect.scrape import ACCEPT, STALE_BITS, ScrapeCollector
 from kymograph.errors import InvalidInput
+from kymograph.model.exemplar import Exemplar
 from kymograph.store.metrics import Sample
 from tests.unit.collect.pages import Pages, serving
 from tests.unit.collect.recorder import until
@@ -257,3 +258,19 @@ def test_a_node_exporter_that_dies(node_exporter: tuple[str, subprocess.Popen[by
     assert value(dead, "up") == 0.0
     ended = [sample for sample in dead.samples if is_stale(sample)]
     assert len(ended) == value(alive, "scrape_samples_scraped")
+
+
+def test_exemplars_of_a_page(server: Pages) -> None:
+    page = """# TYPE hits counter
+hits_total{job="theirs"} 7 # {trace_id="a"} 1.5
+other_total 7 1700000000.5 # {} 2
+third_total 7 # {trace_id="b"} 3 1700000000.25
+# EOF
+"""
+    server.page(page, "application/openmetrics-text; version=1.0.0")
+    target = {"job": server.url[7:], "instance": server.url[7:]}
+    assert list(ScrapeCollector(server.url).collect(NOW).exemplars) == [
+        Exemplar("hits_total", {"trace_id": "a"}, 1.5, target | {"exported_job": "theirs"}, NOW, stamped=False),
+        Exemplar("other_total", {}, 2.0, target, 1_700_000_000_500_000, stamped=False),
+        Exemplar("third_total", {"trace_id": "b"}, 3.0, target, 1_700_000_000_250_000),
+    ]

@@ -49,7 +49,8 @@ def writer(state: ServerState) -> Handler:
             taken = await gather.run(_Body(body, _version(headers), _size(body, most)))
         except KymographError as error:
             raise Refusal(error.status, error.code, error.message, error.hint, _nothing(error)) from error
-        return 204, [(name, b"%d" % count) for name, count in zip(_NAMES, (taken.samples, 0, 0), strict=True)], b""
+        counts = zip(_NAMES, (taken.samples, 0, taken.exemplars), strict=True)
+        return 204, [(name, b"%d" % count) for name, count in counts], b""
 
     return write
 

@@ -152,7 +152,7 @@ def _of(numbers: Iterable[int]) -> list[Matcher]:
 
 
 def said(labels: Mapping[str, str]) -> str | None:
-    """Labels as the text that is stored, JSON sorted by name; None where they are none or too long."""
+    """Labels as the text that is stored, JSON sorted by name without empty ones; None where they are none or too long."""
     if not isinstance(labels, Mapping):
         return None
     size = 0
@@ -162,7 +162,8 @@ def said(labels: Mapping[str, str]) -> str | None:
         size += len(name) + len(value)
     if size > MAX_CHARACTERS:
         return None
-    text = json.dumps(labels, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    full = {name: value for name, value in labels.items() if value}
+    text = json.dumps(full, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     try:
         text.encode()
     except UnicodeEncodeError:

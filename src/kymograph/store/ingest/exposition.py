@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kymograph.errors import InvalidInput
+from kymograph.model.exemplar import Exemplar
 from kymograph.wire import exposition
 
 if TYPE_CHECKING:
@@ -56,7 +57,28 @@ class PageWriter:
         ids: Any = store.series_ids(series)[np.array(places)]
         stored = store.append_samples(ids, np.array(times, np.int64), np.array(values, np.float64))
         store.describe_many({name: told for name, told in about.items() if told.get("kind", "untyped") != "untyped"})
+        exemplars = exemplars_of(families, now, lambda _, own: {**own, **labels})
+        if exemplars:
+            store.exemplars_beside(exemplars)
         return stored
+
+
+def exemplars_of(
+    families: Iterable[exposition.Family], now: int, recorded: Callable[[str, dict[str, str]], Mapping[str, str]]
+) -> list[Exemplar]:
+    """The exemplars of a page; `recorded` gives the labels that a series of the page is stored under.
+
+    One without a time has that of its sample, or else `now`.
+    """
+    return [
+        Exemplar(name, labels, value, recorded(name, own), _first(time, sampled, now), stamped=time is not None)
+        for family in families
+        for (name, own, _, sampled), labels, value, time in family.exemplars
+    ]
+
+
+def _first(*times: int | None) -> int:
+    return next(time for time in times if time is not None)
 
 
 def extra_labels(pairs: list[str]) -> dict[str, str]:

@@ -53,6 +53,9 @@ class OtlpWriter:
         else:
             stored = self._append(store, request, self._samples(request, now, {}))
         store.describe_many(request.about)
+        exemplars = [one for point in request.points for one in point.exemplars]
+        if exemplars:
+            request.exemplars = sum(store.exemplars_beside(exemplars))
         return stored
 
     def _samples(self, request: Request, now: int, fresh: dict[Series, tuple[int, float]]) -> list[_Placed]:

@@ -7,18 +7,18 @@ from typing import Any
 
 from kymograph.errors import KymographError
 from kymograph.model.time import to_micros
+from kymograph.store.exemplars.verbs import ExemplarVerbs
 from kymograph.store.ingest.exposition import PageWriter
 from kymograph.store.ingest.lines import LinesReport, LineWriter, together
 from kymograph.store.ingest.otlp import OtlpWriter
 from kymograph.store.jobs import now_micros
-from kymograph.store.metric_verbs import MetricVerbs
 from kymograph.store.naming import Kind
 from kymograph.store.table_verbs import TableVerbs
 from kymograph.wire.influx_faults import Faults
 from kymograph.wire.otlp import Request, read_request
 
 
-class IngestVerbs(TableVerbs, MetricVerbs):
+class IngestVerbs(TableVerbs, ExemplarVerbs):
     """Formats of others; see `Store`."""
 
     def write_lines(self, lines: bytes | str, *, precision: str = "ns", time: Any = None) -> LinesReport:
@@ -68,14 +68,14 @@ class IngestVerbs(TableVerbs, MetricVerbs):
         return self._kept("lines", LineWriter)
 
     def write_otlp(self, request: bytes, *, json: bool = False, promote: Iterable[str] = ()) -> Request:
-        """Store an OTLP metrics request as scalar samples, all that can be taken in one step.
+        """Store an OTLP metrics request as scalar samples, all that can be taken in one step, then its exemplars.
 
         Args:
             request: an ExportMetricsServiceRequest, as protobuf or, with `json`, as OTLP's JSON.
             promote: resource attributes that become labels of every series; `*` is all of them.
 
         Returns:
-            What it held: see its `stored`, `rejected` and `reasons`.
+            What it held: see its `stored`, `exemplars`, `rejected` and `reasons`.
 
         Raises:
             InvalidInput: not such a message. MissingDependency: the extra `otlp` is not installed.
@@ -94,6 +94,8 @@ class IngestVerbs(TableVerbs, MetricVerbs):
         max_samples: int | None = None,
     ) -> int:
         """Store a page of the Prometheus text format or, with `openmetrics`, of OpenMetrics: all of it or nothing.
+
+        Exemplars, which OpenMetrics has, are kept as `record_exemplars` does.
 
         Args:
             time: of samples without one; None is now.

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 from kymograph.errors import KymographError
 from kymograph.promql.limits import PromLimits
-from kymograph.store.metric_verbs import MetricVerbs
+from kymograph.store.exemplars.verbs import ExemplarVerbs
 from kymograph.store.remote.reading import answer
 from kymograph.store.remote.taking import Taken, Taker
 from kymograph.wire.remote import V1
 from kymograph.wire.remote_read import queries_of
 
 
-class RemoteVerbs(MetricVerbs):
+class RemoteVerbs(ExemplarVerbs):
     """Prometheus' protocols between stores; see `Store`."""
 
     def take_remote_write(self, message: bytes, version: str = V1) -> Taken:
         """Store the samples of one remote write message in one step: all of them or none.
 
-        Exemplars are passed over. Metadata is kept as `describe` does.
+        Exemplars are kept as `record_exemplars` does, metadata as `describe`.
 
         Args:
             message: protobuf, unpacked.

@@ -1,4 +1,4 @@
-"""/api/v1/query, /query_range and /query_exemplars: PromQL over HTTP."""
+"""/api/v1/query and /query_range: PromQL over HTTP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kymograph.promql.limits import PromLimits
 from kymograph.promql.parse import parse
 from kymograph.promql.result import PromResult
 from kymograph.server.envelope import body_of, text_of
-from kymograph.server.routes.prometheus.answers import Gone, asked, failed, flowing, given, packed, store_of
+from kymograph.server.routes.prometheus.answers import Gone, asked, failed, flowing, packed, store_of
 from kymograph.server.routes.prometheus.parameters import Parameters, invalid
 from kymograph.server.routes.prometheus.samples import PART, result_of
 from kymograph.server.state import ServerState
@@ -84,16 +84,6 @@ def router(state: ServerState) -> APIRouter:
             )
 
         return await _answered(state, request, question, ask)
-
-    @routes.get("/query_exemplars", summary="Exemplars of a query's series: none, they are not stored")
-    @routes.post("/query_exemplars", summary="Exemplars, asked by a form")
-    async def exemplars(request: Request) -> Response:
-        asked_for = await Parameters.of(request)
-        start, end = asked_for.span()
-        if end < start:
-            raise InvalidInput("end timestamp must not be before start timestamp")
-        parsed(asked_for.text("query"), "")
-        return given(request, [])
 
     return routes
 
