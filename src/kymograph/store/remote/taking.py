@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 
 from kymograph.errors import InvalidInput, KymographError
+from kymograph.model.exemplar import Exemplar
 from kymograph.store.naming import check_name, check_text
 from kymograph.wire import snappy
 from kymograph.wire.remote import V1, Decoder, Written
@@ -28,6 +30,7 @@ class Target(Protocol):
     def series_ids(self, series: Any) -> Ints: ...
     def append_samples(self, ids: Any, times: Any, values: Any) -> int: ...
     def describe_many(self, metrics: Any) -> None: ...
+    def exemplars_beside(self, exemplars: Sequence[Exemplar]) -> list[bool]: ...
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,7 @@ class Taken:
     """What was stored of one message.
 
     Attributes:
-        samples: how many.
-        exemplars: how many were in the message; none is stored.
+        samples, exemplars: how many.
     """
 
     samples: int
@@ -54,11 +56,12 @@ class _Memory:
 
 @dataclass(frozen=True)
 class _Part:
-    """A message that is ready to be stored: `ids` of its samples' series, and metadata that is new."""
+    """A message that is ready to be stored: `ids` of its samples' series, metadata that is new, and exemplars."""
 
     written: Written
     fresh: dict[str, dict[str, str | None]]
     ids: Ints
+    exemplars: list[Exemplar]
 
 
 class Taker:
@@ -114,7 +117,7 @@ class Taker:
                 f"the message has {written.histograms} native histograms, which cannot be stored; nothing was taken",
                 hint="send them as classic histograms, and leave send_native_histograms off",
             )
-        return _Part(written, self._fresh(written.about), _ids(target, memory, written))
+        return _Part(written, self._fresh(written.about), _ids(target, memory, written), _exemplars(memory, written))
 
     def _store(self, target: Target, parts: Sequence[_Part | KymographError]) -> list[Taken | KymographError]:
         """In one step where that goes. What the store refuses to the whole may be the fault of one of them."""
@@ -134,8 +137,8 @@ class Taker:
                     self._told.update(part.written.about)
             except KymographError as other:
                 failed = other
-            answers.append(failed or Taken(len(part.ids), len(part.written.exemplars)))
-        return answers
+            answers.append(failed or Taken(len(part.ids)))
+        return _with_exemplars(target, parts, answers)
 
     def _fresh(self, about: dict[str, About]) -> dict[str, dict[str, str | None]]:
         """What was not told before, checked, in the form of `Store.describe_many`."""
@@ -150,6 +153,32 @@ class Taker:
             kind = said.kind if said.kind != "untyped" else None
             found[name] = {"kind": kind, "unit": said.unit or None, "help": said.help or None}
         return found
+
+
+def _exemplars(memory: _Memory, written: Written) -> list[Exemplar]:
+    series = memory.decoder.series
+    found = []
+    for slot, (labels, value, milliseconds) in written.exemplars:
+        name, own = series[slot]
+        found.append(Exemplar(name, labels, value, dict(own), milliseconds * 1000))
+    return found
+
+
+def _with_exemplars(
+    target: Target, parts: Sequence[_Part | KymographError], answers: list[Taken | KymographError]
+) -> list[Taken | KymographError]:
+    """Store the exemplars of the messages that were taken, and count them."""
+    given = [
+        part.exemplars if isinstance(part, _Part) and isinstance(answer, Taken) else []
+        for part, answer in zip(parts, answers, strict=True)
+    ]
+    if not any(given):
+        return answers
+    stored = iter(target.exemplars_beside([one for several in given for one in several]))
+    return [
+        replace(answer, exemplars=sum(islice(stored, len(several)))) if isinstance(answer, Taken) else answer
+        for several, answer in zip(given, answers, strict=True)
+    ]
 
 
 def _appended(target: Target, parts: Sequence[_Part]) -> KymographError | None:
