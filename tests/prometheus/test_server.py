@@ -17,7 +17,8 @@ import kymograph
 from kymograph.server.envelope import speaks
 from kymograph.server.limits import Limits
 from kymograph.server.routes.prometheus.escaping import unescaped
-from kymograph.server.routes.prometheus.samples import metrics_of, numbers, seconds
+from kymograph.server.routes.prometheus.numerals import numbers, seconds
+from kymograph.server.routes.prometheus.samples import metrics_of
 from kymograph.server.state import ServerState
 from kymograph.store import tokens
 from tests.server.running import Running, eventually, running
@@ -426,7 +427,7 @@ def test_numbers_read_back() -> None:
     [(0, "0"), (1_500_000, "1.500"), (-1_500_000, "-1.500"), (-1, "-0.000001"), (10**15 + 20_000, "1000000000.020")],
 )
 def test_seconds(micros: int, text: str) -> None:
-    assert seconds(np.array([micros])) == [text]
+    assert seconds(np.array([micros])).to_pylist() == [text]
 
 
 def test_label_sets_that_look_like_json() -> None:
@@ -438,8 +439,9 @@ def test_label_sets_that_look_like_json() -> None:
         {"a": '\\"},{\\"'},
         {"a\ud800": "\udc80"},
     ]
-    assert [json.loads(text) for text in metrics_of(labels)] == [*labels[:4], {"a\ufffd": "\ufffd"}]
-    assert metrics_of([{}, {"a": "b"}]) == ["{}", '{"a":"b"}']
+    texts = metrics_of([tuple(one.items()) for one in labels])
+    assert [json.loads(text) for text in texts] == [*labels[:4], {"a\ufffd": "\ufffd"}]
+    assert metrics_of([(), (("a", "b"),)]) == ["{}", '{"a":"b"}']
 
 
 def test_large_answers_are_the_same_in_pieces(server: Running) -> None:

@@ -96,12 +96,12 @@ class _Query:
             return self._matrix(value)
         here = np.array([time], np.int64)
         if not isinstance(value, Frame):
-            return PromResult("scalar", [{}], here, value, np.array([0, 1]), **common)  # type: ignore[arg-type]
+            return PromResult("scalar", [()], here, value, np.array([0, 1]), **common)  # type: ignore[arg-type]
         frame = value.pruned()
         count = len(frame.labels)
         return PromResult(
             "vector",
-            [dict(one) for one in frame.labels],
+            frame.labels,
             np.repeat(here, count),
             frame.values[:, 0],
             np.arange(count + 1),
@@ -135,7 +135,7 @@ class _Query:
     def _matrix(self, series: SeriesSet) -> PromResult:
         counts = np.diff(series.offsets)
         rows = sorted(np.flatnonzero(counts).tolist(), key=lambda row: sort_key(series.labels[row]))
-        labels = [dict(series.labels[row]) for row in rows]
+        labels = [series.labels[row] for row in rows]
         offsets = np.concatenate([[0], np.cumsum(counts[rows])]) if rows else np.zeros(1, np.int64)
         places = np.arange(int(offsets[-1])) + np.repeat(series.offsets[rows] - offsets[:-1], counts[rows])
         return PromResult(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from kymograph.promql.index import Ints
+from kymograph.promql.labels import Labels
 from kymograph.promql.source import Floats
 
 
@@ -21,10 +23,10 @@ class PromResult:
     Attributes:
         type: "vector" (one sample per series, in the query's order), "matrix" (series sorted by labels), "scalar"
             (one series without labels) or "string".
-        labels: one mapping per series, `__name__` included where the series has one.
+        series: one label set per series, as pairs; `__name__` comes first where the series has one.
         times: int64 µs of all samples.
         values: float64 of all samples.
-        offsets: int64, one more than series.
+        offsets: int64, one more than series; no series is without samples.
         text: of a "string".
         warnings, infos: annotations in Prometheus' words, with line:column.
         samples: how many stored samples, or summaries of some, were read.
@@ -32,7 +34,7 @@ class PromResult:
     """
 
     type: Literal["vector", "matrix", "scalar", "string"]
-    labels: list[dict[str, str]] = field(default_factory=list)
+    series: list[Labels] = field(default_factory=list)
     times: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     values: Floats = field(default_factory=lambda: np.zeros(0))
     offsets: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
@@ -43,7 +45,12 @@ class PromResult:
     tiers: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.series)
+
+    @cached_property
+    def labels(self) -> list[dict[str, str]]:
+        """One mapping per series, made when it is first asked for."""
+        return [dict(one) for one in self.series]
 
     def samples_of(self, place: int) -> tuple[Ints, Floats]:
         """Times and values of one series."""

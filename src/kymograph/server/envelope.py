@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+Piece = bytes | memoryview
+
 _PATHS = re.compile(
     r"/api/v1/(?:query|query_range|query_exemplars|series|labels|label/.+/values|metadata|rules|alerts"
     r"|alertmanagers|targets|targets/metadata|status/[a-z]+|format_query|parse_query|admin/tsdb/[a-z_]+)"
@@ -41,15 +43,10 @@ def failure(status: int, message: str, hint: str = "", kind: str = "") -> bytes:
     return json.dumps({"status": "error", "errorType": kind or _KINDS.get(status, fallback), "error": text}).encode()
 
 
-def success(data: bytes, warnings: list[str] | None = None, infos: list[str] | None = None) -> bytes:
-    """The body of an answer around data that is JSON already."""
-    return b"".join(body_of([data], warnings, infos))
-
-
 def body_of(
-    data: Iterable[bytes], warnings: list[str] | None = None, infos: list[str] | None = None
-) -> Iterator[bytes]:
-    """The same piece by piece."""
+    data: Iterable[Piece], warnings: list[str] | None = None, infos: list[str] | None = None
+) -> Iterator[Piece]:
+    """The body of an answer around data that is JSON already, piece by piece."""
     yield b'{"status":"success","data":'
     yield from data
     for name, notes in (("warnings", warnings), ("infos", infos)):

@@ -19,7 +19,9 @@ def json_answer(value: Any, status: int = 200) -> Response:
     return Response(json_text(value), status, media_type="application/json")
 
 
-async def streamed(pool: Pool, format: str, pieces: Iterator[bytes], filename: str | None = None) -> Response:
+async def streamed(
+    pool: Pool, format: str, pieces: Iterator[bytes | memoryview], filename: str | None = None
+) -> Response:
     """An answer made piece by piece, in a format of `MEDIA` or of the media type given.
 
     The first piece is made before the answer begins, so that what fails at once still gets a status of its own.
@@ -27,7 +29,7 @@ async def streamed(pool: Pool, format: str, pieces: Iterator[bytes], filename: s
     chunks = pool.iterate(_joined(pieces))
     first = await anext(chunks, b"")
 
-    async def body() -> AsyncIterator[bytes]:
+    async def body() -> AsyncIterator[bytes | memoryview]:
         try:
             yield first
             async for chunk in chunks:
@@ -39,14 +41,19 @@ async def streamed(pool: Pool, format: str, pieces: Iterator[bytes], filename: s
     return StreamingResponse(body(), headers=headers, media_type=MEDIA.get(format, format))
 
 
-def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _joined(pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
     held = bytearray()
     try:
         for piece in pieces:
-            held += piece
-            if len(held) >= _PIECE:
+            # large ones go as they are, after what was held back
+            large = len(piece) >= _PIECE
+            if not large:
+                held += piece
+            if len(held) >= (1 if large else _PIECE):
                 yield bytes(held)
                 held.clear()
+            if large:
+                yield piece
         if held:
             yield bytes(held)
     finally:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+import cramjam
 from fastapi import Request, Response
 
 from kymograph.errors import KymographError, LimitExceeded, QueryError
 from kymograph.promql.lexer import ParseError
 from kymograph.promql.limits import QueryCancelled, QueryTimeout
-from kymograph.server.envelope import failure, success, text_of
+from kymograph.server.envelope import Piece, body_of, failure, text_of
 from kymograph.server.faults import of_error
 from kymograph.server.pool import Busy
 from kymograph.server.routes.answers import streamed
@@ -49,17 +49,17 @@ async def _watch(request: Request, left: threading.Event) -> None:
     left.set()
 
 
-def packed(request: Request, data: bytes, *notes: list[str]) -> Response:
-    """An answer with data that is JSON already; notes are warnings, then infos. Takes time when it is large."""
-    body = success(data, *notes)
+def packed(request: Request, pieces: Iterable[Piece]) -> Response:
+    """An answer of moderate size, whole. Takes time when it is compressed."""
+    body = b"".join(pieces)
     headers = {"Vary": "Accept-Encoding"}
     if len(body) >= _WORTH and _takes_gzip(request.headers.get("accept-encoding", "")):
-        body = gzip.compress(body, 1)
+        body = bytes(cramjam.gzip.compress(body, 1))
         headers["Content-Encoding"] = "gzip"
     return Response(body, headers=headers, media_type=_JSON)
 
 
-async def flowing(state: ServerState, request: Request, pieces: Iterator[bytes]) -> Response:
+async def flowing(state: ServerState, request: Request, pieces: Iterator[Piece]) -> Response:
     """A large answer, sent while the rest of it is still being made."""
     packs = _takes_gzip(request.headers.get("accept-encoding", ""))
     answer = await streamed(state.heavy, "json", _squeezed(pieces) if packs else pieces)
@@ -69,7 +69,7 @@ async def flowing(state: ServerState, request: Request, pieces: Iterator[bytes])
     return answer
 
 
-def _squeezed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _squeezed(pieces: Iterator[Piece]) -> Iterator[Piece]:
     packer = zlib.compressobj(1, wbits=31)
     for piece in pieces:
         yield packer.compress(piece)
@@ -77,8 +77,8 @@ def _squeezed(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def given(request: Request, value: Any, *notes: list[str]) -> Response:
-    """An answer with data that JSON can say."""
-    return packed(request, text_of(value), *notes)
+    """An answer with data that JSON can say; notes are warnings, then infos."""
+    return packed(request, body_of([text_of(value)], *notes))
 
 
 def failed(error: KymographError, path: str) -> Response:

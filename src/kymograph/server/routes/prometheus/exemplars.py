@@ -13,8 +13,8 @@ from kymograph.errors import InvalidInput, KymographError
 from kymograph.model.exemplar import Exemplar
 from kymograph.model.time import MAX_TIME
 from kymograph.server.routes.prometheus.answers import asked, failed, given, store_of
+from kymograph.server.routes.prometheus.numerals import numbers
 from kymograph.server.routes.prometheus.parameters import Parameters
-from kymograph.server.routes.prometheus.samples import numbers
 from kymograph.server.routes.prometheus.queries import parsed
 from kymograph.server.state import ServerState
 from kymograph.store.exemplars.finding import selectors_of

@@ -16,7 +16,7 @@ from kymograph.promql.lexer import ParseError
 from kymograph.promql.limits import PromLimits
 from kymograph.promql.parse import parse
 from kymograph.promql.result import PromResult
-from kymograph.server.envelope import body_of, text_of
+from kymograph.server.envelope import Piece, body_of, text_of
 from kymograph.server.routes.prometheus.answers import Gone, asked, failed, flowing, packed, store_of
 from kymograph.server.routes.prometheus.parameters import Parameters, invalid
 from kymograph.server.routes.prometheus.samples import PART, result_of
@@ -126,7 +126,7 @@ async def _answered(
 ) -> Response:
     waiting = time.monotonic()
 
-    def work(left: Gone) -> Response | Iterator[bytes]:
+    def work(left: Gone) -> Response | Iterator[Piece]:
         began = time.monotonic()
         limits = state.limits.of_promql(question.seconds, left)
         try:
@@ -136,9 +136,8 @@ async def _answered(
         data = _data(result, question, (began - waiting, time.monotonic() - began))
         cut = [TRUNCATED] if 0 < question.limit < len(result) else []
         notes = ([*result.warnings, *cut], result.infos)
-        if len(result.values) > PART:
-            return body_of(data, *notes)
-        return packed(request, b"".join(data), *notes)
+        body = body_of(data, *notes)
+        return body if len(result.values) > PART else packed(request, body)
 
     try:
         answer = await asked(state, request, work)
@@ -147,7 +146,7 @@ async def _answered(
         return failed(error, request.scope["path"])
 
 
-def _data(result: PromResult, question: _Question, seconds: tuple[float, float]) -> Iterator[bytes]:
+def _data(result: PromResult, question: _Question, seconds: tuple[float, float]) -> Iterator[Piece]:
     """`data` of the answer, piece by piece; `seconds` are those spent waiting and evaluating."""
     began = time.monotonic()
     yield b"{"
