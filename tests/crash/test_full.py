@@ -146,6 +146,7 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
 
     refused = fill(500)
     assert isinstance(refused, DiskFull), refused
+    assert "free disk space" in refused.hint
     assert kept >= rows * 5
     for _ in range(3):
         assert fill(100) is not None, "a full disk has taken half a million rows"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kymograph.errors import Corrupt, DiskFull, StorageError, StoreClosed
-from kymograph.local.files import Files, storage_errors
+from kymograph.local.files import NO_ROOM, Files, storage_errors
 from kymograph.options import Sync
 
 VERSION = 1
@@ -125,7 +125,7 @@ class Database:
         except sqlite3.Error as problem:
             text = str(problem)
             if "full" in text:
-                raise DiskFull(f"no room left for {self.path}", hint="free disk space or lower the cap") from problem
+                raise DiskFull(f"no room left for {self.path}", hint=NO_ROOM) from problem
             code = getattr(problem, "sqlite_errorname", "")
             if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_SCHEMA")) or "no such" in text:
                 raise Corrupt(f"{self.path} is damaged: {text}", hint="run kymo check --repair") from problem

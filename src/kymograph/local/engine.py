@@ -27,7 +27,7 @@ from kymograph.local import integrity, retention, ringed, sealing
 from kymograph.local.attempts import Attempts
 from kymograph.local.catalog import Catalog
 from kymograph.local.commit import Committer
-from kymograph.local.files import Files, storage_errors
+from kymograph.local.files import NO_ROOM, Files, storage_errors
 from kymograph.local.folder import Folder, Generation, Table
 from kymograph.local.lock import WriterLock
 from kymograph.local.numbers import statistics_of
@@ -172,8 +172,8 @@ class LocalEngine(Copying):
             with self._wake:
                 self._wake.notify_all()
                 if self.failure and self._stuck:
-                    kind = DiskFull if self._disk_full else StorageError
-                    raise kind(f"cannot seal, so nothing more is taken: {self.failure}")
+                    kind, hint = (DiskFull, NO_ROOM) if self._disk_full else (StorageError, "")
+                    raise kind(f"cannot seal, so nothing more is taken: {self.failure}", hint=hint)
                 self._wake.wait(0.05)
             self._writable()
 
@@ -322,11 +322,14 @@ class LocalEngine(Copying):
                 return
             try:
                 self._maintain_once()
+                if self.failure:
+                    log.warning("background work succeeds again")
                 self.failure, pause = "", 1.0
             except KymographError as problem:
                 self._disk_full = isinstance(problem, DiskFull)
+                if not self.failure:  # writers wake it as often as they like
+                    log.error("background work failed, and is tried again until it succeeds: %s", problem)
                 self.failure, pause = problem.message, min(pause * 2, 30.0)
-                log.error("background work failed, trying again in %.0f s: %s", pause, problem)
                 with self._wake:
                     self._wake.notify_all()
                     if not self._closed:

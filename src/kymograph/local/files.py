@@ -11,6 +11,7 @@ from pathlib import Path
 from kymograph.errors import DiskFull, StorageError
 
 TEMPORARY = ".tmp"
+NO_ROOM = "free disk space or lower the cap"  # what to do then
 
 
 class Files:
@@ -77,5 +78,5 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"no room left for {path}", hint="free disk space or lower the cap") from problem
+            raise DiskFull(f"no room left for {path}", hint=NO_ROOM) from problem
         raise StorageError(f"{path}: {problem.strerror or problem}") from problem

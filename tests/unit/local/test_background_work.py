@@ -95,6 +95,37 @@ class Refusing(Files):
             raise OSError(errno.EIO, "no", str(path))
 
 
+def test_a_failure_is_logged_once_however_often_it_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = 0
+
+    class Failing(Files):
+        def step(self, name: str, path: Path) -> None:
+            nonlocal tries
+            if name == "write" and tries < 5:
+                tries += 1
+                raise OSError(errno.ENOSPC, "no", str(path))
+
+    engine = LocalEngine(tmp_path, StoreOptions(sync="off", seal_after=1), Failing())
+    schema = table_schema("t", fields={"v": "int64"})
+    engine.create_table(schema)
+
+    def tried_again() -> bool:
+        engine._notify()
+        return engine.statistics("t").hot_rows == 0
+
+    engine.append("t", conform(to_table({"time": [1], "v": [2]}), schema))
+    assert eventually(tried_again)
+    assert eventually(lambda: not engine.failure)
+    engine.close()
+    told = [record.message for record in caplog.records if "background work" in record.message]
+    assert tries == 5
+    assert len(told) == 2, told
+    assert "no room left" in told[0]
+    assert told[1] == "background work succeeds again"
+
+
 def test_closing_does_not_wait_for_another_try(tmp_path: Path) -> None:
     files = Refusing()
     engine = LocalEngine(tmp_path, StoreOptions(sync="off", seal_after=1), files)
