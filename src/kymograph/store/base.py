@@ -116,6 +116,11 @@ class StoreBase:
         kept: _T = found
         return kept
 
+    def _dropped(self, key: str) -> None:
+        """Forget what `_kept` holds for this key, since it no longer holds: it is made anew."""
+        with self._making:
+            self._rooms.pop(key, None)
+
     def _pruned(self, *, dry_run: bool = False, force: bool = False) -> PruneReport:
         """See `Store.prune`."""
         engine = self.engine

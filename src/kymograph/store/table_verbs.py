@@ -12,7 +12,7 @@ from kymograph.model.schema import SAMPLES, Duplicates, TableSchema, table_schem
 from kymograph.model.time import to_micros
 from kymograph.options import Retention
 from kymograph.store.base import StoreBase
-from kymograph.store.exemplars.book import delete_beside
+from kymograph.store.exemplars.book import EXEMPLARS, delete_beside
 from kymograph.store.reading import Selection, read_ordered, stream
 from kymograph.store.tables import Tables
 
@@ -95,6 +95,8 @@ class TableVerbs(StoreBase):
             rows = self.engine.delete(table, gone.matchers, gone.start, gone.end)
             if table == SAMPLES:
                 delete_beside(self.engine, gone.matchers, gone.start, gone.end)
+            if table in (SAMPLES, EXEMPLARS):
+                self._dropped(EXEMPLARS)
             return rows
 
         return self._written(remove)

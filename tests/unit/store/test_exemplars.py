@@ -231,6 +231,17 @@ def test_deleted_with_the_samples(filled: Store) -> None:
     assert filled.record_exemplars([one(host="b")]) == [True]
 
 
+def test_deleted_alone(filled: Store) -> None:
+    nan = float("nan")
+    assert filled.record_exemplars([one(NOW, nan, host="a"), one(NOW + 1, host="b")]) == [True, True]
+    assert filled.delete("exemplars", end=NOW + 1) == 1
+    assert filled.record_exemplars([one(NOW, nan, host="a"), one(NOW, nan, host="a"), one(NOW, host="b")]) == [
+        True,
+        False,
+        False,
+    ]
+
+
 def test_deleted_with_a_ring(filled: Store) -> None:
     ring = filled.ring("r")
     filled.gauge("r", 1.0)

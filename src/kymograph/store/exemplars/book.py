@@ -8,8 +8,9 @@ broken one must not cost the samples it came with.
 from __future__ import annotations
 
 import json
+import struct
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,8 @@ EXEMPLARS_SCHEMA = TableSchema(
 # this part more than the bound may be there before the oldest go, so that they go many at a time
 _SPARE = 8
 
+_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
 # time in µs, bits of the value, labels as text
 _Known = tuple[int, bytes, str]
 
@@ -40,8 +43,9 @@ class Exemplars:
         """`most`: how many are kept; 0 keeps none."""
         self._engine, self._ids, self._most = engine, ids, most
         self._lock = threading.Lock()
-        # no fewer than there are; None before the first
-        self._count: int | None = None
+        # the newest of each series and no fewer than there are in all; None until asked for
+        self._known: dict[int, _Known] | None = None
+        self._count = 0
 
     def add(self, given: Sequence[Exemplar], now: int) -> list[bool]:
         """Store those that can be, in one durable step; tells which. `now`, µs, is the time of those without one."""
@@ -49,48 +53,49 @@ class Exemplars:
         if not given or not self._most:
             return taken
         numbers = self._ids.known([(one.name, _sorted(one.series)) for one in given])
-        known = {number for number in numbers if number is not None}
-        if not known:
+        if not any(number is not None for number in numbers):
             return taken
         with self._lock:
             if not self._made():
                 return taken
-            newest = self._newest(known)
+            newest, fresh = self._newest(), dict[int, _Known]()
             rows: list[tuple[int, int, float, str]] = []
             for place, (number, one) in enumerate(zip(numbers, given, strict=True)):
                 text = said(one.labels)
                 time = now if one.time is None else one.time
                 if number is None or text is None or not MIN_TIME <= time <= MAX_TIME:
                     continue
-                fresh = (time, np.float64(one.value).tobytes(), text)
-                if not _is_new(fresh, newest.get(number), stamped=one.stamped and one.time is not None):
+                said_now = (time, _bits(one.value), text)
+                before = fresh.get(number) or newest.get(number)
+                if not _is_new(said_now, before, stamped=one.stamped and one.time is not None):
                     continue
-                newest[number] = fresh
+                fresh[number] = said_now
                 rows.append((time, number, one.value, text))
                 taken[place] = True
             if rows:
                 self._append(rows)
+                # what the engine refused may come again
+                newest.update(fresh)
+                if self._count > self._most + self._most // _SPARE:
+                    self._cut()
         return taken
 
     def _made(self) -> bool:
         """Make the table where it is missing; False where another has its name, and nothing can be kept."""
         if EXEMPLARS not in self._engine.tables():
             self._engine.create_table(EXEMPLARS_SCHEMA)
+            self._known = None
         return has_exemplars(self._engine)
 
-    def _newest(self, numbers: set[int]) -> dict[int, _Known]:
-        """The newest exemplar of each of these series that has one."""
-        found = self._engine.latest(EXEMPLARS, _of(numbers))
-        return {
-            number: (time, np.float64(value).tobytes(), text)
-            for number, time, value, text in zip(
-                found[SERIES_ID].to_pylist(),
-                micros_of(found[TIME].combine_chunks()).tolist(),
-                found["value"].to_pylist(),
-                found["labels"].to_pylist(),
-                strict=True,
-            )
-        }
+    def _newest(self) -> dict[int, _Known]:
+        """The newest exemplar of each series that has one; kept, since an engine that is written to tells it slowly."""
+        if self._known is None:
+            found = self._engine.latest(EXEMPLARS)
+            columns = (found[SERIES_ID], found[TIME].cast(pa.int64()), found["value"], found["labels"])
+            rows = zip(*(column.to_pylist() for column in columns), strict=True)
+            self._known = {number: (time, _bits(value), text) for number, time, value, text in rows}
+            self._count = self._engine.statistics(EXEMPLARS).rows
+        return self._known
 
     def _append(self, rows: Sequence[tuple[int, int, float, str]]) -> None:
         times, numbers, values, texts = zip(*rows, strict=True)
@@ -100,19 +105,17 @@ class Exemplars:
             pa.array(values, pa.float64(), from_pandas=False),
             pa.array(texts, pa.string()),
         ]
-        if self._count is None:
-            self._count = self._engine.statistics(EXEMPLARS).rows
         self._engine.append(EXEMPLARS, pa.RecordBatch.from_arrays(columns, schema=EXEMPLARS_SCHEMA.arrow))
         self._count += len(rows)
-        if self._count > self._most + self._most // _SPARE:
-            self._count = self._cut()
 
-    def _cut(self) -> int:
-        """Remove the oldest beyond the bound. Returns how many are left."""
+    def _cut(self) -> None:
+        """Remove the oldest beyond the bound."""
+        # counted anew, and without the series that have none any more
+        self._known = None
         found = self._engine.scan(EXEMPLARS, columns=[TIME, SERIES_ID]).table()
         excess = found.num_rows - self._most
         if excess <= 0:
-            return int(found.num_rows)
+            return
         times = micros_of(found[TIME].combine_chunks())
         edge = int(np.partition(times, excess - 1)[excess - 1])
         at_edge = found[SERIES_ID].to_numpy()[times == edge]
@@ -121,8 +124,8 @@ class Exemplars:
             self._engine.delete(EXEMPLARS, (), None, edge + 1)
         else:
             self._engine.delete(EXEMPLARS, (), None, edge)
-            self._engine.delete(EXEMPLARS, _of(at_edge[:left].tolist()), edge, edge + 1)
-        return self._most
+            some = Matcher(SERIES_ID, "in", frozenset(at_edge[:left].tolist()))
+            self._engine.delete(EXEMPLARS, [some], edge, edge + 1)
 
 
 def has_exemplars(engine: Engine) -> bool:
@@ -147,8 +150,9 @@ def _sorted(labels: Mapping[str, str]) -> Labels:
     return tuple(sorted(pair for pair in labels.items() if pair[1]))
 
 
-def _of(numbers: Iterable[int]) -> list[Matcher]:
-    return [Matcher(SERIES_ID, "in", frozenset(numbers))]
+def _bits(value: float) -> bytes:
+    """What tells every NaN and both zeros apart."""
+    return struct.pack("<d", value)
 
 
 def said(labels: Mapping[str, str]) -> str | None:
@@ -163,7 +167,7 @@ def said(labels: Mapping[str, str]) -> str | None:
     if size > MAX_CHARACTERS:
         return None
     full = {name: value for name, value in labels.items() if value}
-    text = json.dumps(full, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    text = _JSON.encode(full)
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -56,9 +56,9 @@ def _in_order(rows: Any, series: dict[int, Labels]) -> Iterator[Exemplar]:
     times = micros_of(rows[TIME].combine_chunks())
     order = np.lexsort((times, places))
     order = order[places[order] >= 0]
-    columns = (rows["value"].to_numpy(), rows["labels"].take(order).to_pylist())
-    for number, time, value, text in zip(
-        ids[order].tolist(), times[order].tolist(), columns[0][order].tolist(), columns[1], strict=True
-    ):
-        labels = dict(series[number])
-        yield Exemplar(labels.pop(NAME), json.loads(text), value, labels, time)
+    identities = {number: dict(labels) for labels, number in ranked}
+    names = {number: labels.pop(NAME) for number, labels in identities.items()}
+    values = rows["value"].to_numpy()[order].tolist()
+    told = json.loads(f"[{','.join(rows['labels'].take(order).to_pylist())}]")
+    for number, time, value, labels in zip(ids[order].tolist(), times[order].tolist(), values, told, strict=True):
+        yield Exemplar(names[number], labels, value, identities[number], time)

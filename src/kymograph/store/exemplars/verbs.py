@@ -9,7 +9,7 @@ from typing import Any
 from kymograph.errors import InvalidInput, KymographError
 from kymograph.model.exemplar import Exemplar
 from kymograph.model.time import to_micros
-from kymograph.store.exemplars.book import Exemplars
+from kymograph.store.exemplars.book import EXEMPLARS, Exemplars
 from kymograph.store.jobs import now_micros
 from kymograph.store.metric_verbs import MetricVerbs
 from kymograph.store.naming import identity, number_of
@@ -61,7 +61,7 @@ class ExemplarVerbs(MetricVerbs):
             return [False] * len(exemplars)
 
     def _exemplars(self) -> Exemplars:
-        return self._kept("exemplars", lambda: Exemplars(self._engine, self._series_ids(), self.options.exemplars))
+        return self._kept(EXEMPLARS, lambda: Exemplars(self._engine, self._series_ids(), self.options.exemplars))
 
 
 def _checked(one: Exemplar) -> Exemplar:

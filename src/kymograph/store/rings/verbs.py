@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kymograph.engine.rings import Floats, Ints, Ring
 from kymograph.errors import InvalidInput
 from kymograph.options import QueryLimits, parse_duration
+from kymograph.store.exemplars.book import EXEMPLARS
 from kymograph.store.query_verbs import QueryVerbs
 from kymograph.store.rings.metric import RingMetric, RingMetrics
 from kymograph.store.rings.rings import DEFAULT_SLOTS, RingBook, Target
@@ -111,8 +112,9 @@ class RingVerbs(QueryVerbs):
         return self._written(lambda: self._rings().resize(metric_id, step, slots))
 
     def delete_metric(self, metric_id: int) -> None:
-        """Forget a metric, its ring and its samples. Raises NotFound."""
+        """Forget a metric, its ring, its samples and its exemplars. Raises NotFound."""
         self._written(lambda: self._rings().remove(metric_id))
+        self._dropped(EXEMPLARS)
 
     def ring_sql(
         self,
