@@ -95,7 +95,21 @@ def test_bodies_that_are_none(recorded: Running, content: bytes) -> None:
     with recorded.client() as http:
         answer = http.post("/api/sql", content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400, answer.text
-    assert answer.json()["error"]["code"] in ("invalid_input", "bad_request", "query_error")
+    assert answer.json()["error"]["code"] in ("invalid_input", "invalid_request", "query_error")
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", None])
+def test_json_that_is_sent_as_something_else(recorded: Running, kind: str | None) -> None:
+    """What curl -d sends unless told otherwise."""
+    with recorded.client() as http:
+        headers = {} if kind is None else {"Content-Type": kind}
+        answer = http.post("/api/sql", content=b'{"sql": "SELECT 1"}', headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {
+        "code": "invalid_input",
+        "message": "the body is not taken for JSON",
+        "hint": "send it with Content-Type: application/json",
+    }
 
 
 @pytest.mark.parametrize(

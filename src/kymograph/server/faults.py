@@ -16,6 +16,7 @@ from kymograph.server import envelope, stream_envelope
 log = logging.getLogger("kymograph.server")
 
 _HINTS = {
+    400: "see /docs for what this path takes",
     404: "see /docs for what is there",
     405: "see /docs for the methods of this path",
 }
@@ -88,6 +89,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
         place = ".".join(str(part) for part in problem.get("loc", ()) if part not in ("query", "path", "body"))
         problems.append(f"{place or 'body'}: {problem.get('msg', 'is not valid')}")
     hint = "see /docs for what this path takes"
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and any(problem.get("loc") == ("body",) for problem in error.errors()):
+        problems, hint = ["the body is not taken for JSON"], "send it with Content-Type: application/json"
     return fault(400, "invalid_input", "; ".join(problems), hint, path=request.scope["path"])
 
 
@@ -97,7 +101,8 @@ async def _http(request: Request, error: Exception) -> Response:
     phrase = HTTPStatus(status).phrase
     message = error.detail if isinstance(error.detail, str) and error.detail else phrase
     headers = dict(error.headers) if error.headers else None
-    code, hint = phrase.lower().replace(" ", "_"), _HINTS.get(status, "")
+    code = "invalid_request" if status == 400 else phrase.lower().replace(" ", "_")
+    hint = _HINTS.get(status, "")
     return fault(status, code, message, hint, headers, request.scope["path"])
 
 
