@@ -24,7 +24,9 @@ _FORMS = click.Choice(["csv", "json", "parquet", "arrow"])
 @click.argument("table")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--format", "form", type=_FORMS, help="Default: what the name of each file tells.")
-@click.option("--labels", metavar="A,B", help="Label columns of a new table; default: every text column.")
+@click.option(
+    "--labels", metavar="A,B", help="Label columns, added where TABLE lacks them; default: every text column."
+)
 @click.option("--cap", type=SIZE, help="Bytes the folder may take, as for kymo serve; default: unbounded.")
 @click.option("--retention", type=DURATION, help="How long rows are kept; default: for ever.")
 def import_(

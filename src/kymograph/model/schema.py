@@ -215,6 +215,16 @@ def table_schema(
         SchemaError: a name, type or policy that is none.
         InvalidInput: a duration that is none.
     """
+    if retention is not None and not isinstance(retention, Retention):
+        raise InvalidInput(f"retention must be kymograph.Retention, not {retention!r}")
+    names, typed = typed_columns(name, labels, fields)
+    return TableSchema(name, names, typed, duplicates, parse_duration(partition), retention or Retention())
+
+
+def typed_columns(
+    name: str, labels: Iterable[str], fields: Mapping[str, str | pa.DataType] | None
+) -> tuple[tuple[str, ...], tuple[tuple[str, pa.DataType], ...]]:
+    """Labels and fields of the table `name` from what users write. Raises SchemaError: a type that is none."""
     if isinstance(labels, str):
         raise SchemaError(f"table {name}: labels must be a list of names, not {labels!r}")
     typed = []
@@ -227,11 +237,7 @@ def table_schema(
                 )
             kind = FIELD_TYPES[kind]
         typed.append((column, kind))
-    if retention is not None and not isinstance(retention, Retention):
-        raise InvalidInput(f"retention must be kymograph.Retention, not {retention!r}")
-    return TableSchema(
-        name, tuple(labels), tuple(typed), duplicates, parse_duration(partition), retention or Retention()
-    )
+    return tuple(labels), tuple(typed)
 
 
 def field_type(kind: pa.DataType) -> pa.DataType | None:

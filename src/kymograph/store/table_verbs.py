@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from kymograph.model.matcher import Matcher, matchers_of
-from kymograph.model.schema import SAMPLES, Duplicates, TableSchema, table_schema
+from kymograph.model.schema import SAMPLES, Duplicates, TableSchema, table_schema, typed_columns
 from kymograph.model.time import to_micros
 from kymograph.options import Retention
 from kymograph.store.base import StoreBase
@@ -49,6 +49,28 @@ class TableVerbs(StoreBase):
         schema = table_schema(name, labels, fields, duplicates, partition, retention)
         return self._written(lambda: self._tables().create(schema))
 
+    def add_columns(
+        self, name: str, labels: Iterable[str] = (), fields: Mapping[str, str | pa.DataType] | None = None
+    ) -> TableSchema:
+        """Give a table more labels or fields, each after those it has. Rows from before have null there.
+
+        A row with null in a new label is of the same series as one from before; rows may still be written without it.
+        Columns that are there already as given are fine. `write` adds fields by itself, `write_lines` labels too.
+
+        Args:
+            labels: names of string columns that identify a series from now on; 100 labels are the most.
+            fields: type name (`"float32"`, …) or Arrow type of each field.
+
+        Returns:
+            The schema with them.
+
+        Raises:
+            NotFound: there is no such table. AlreadyExists: a column is there as something else; nothing is added.
+            SchemaError: a name or type that is none, or a table with fixed columns. LimitExceeded: too many labels.
+        """
+        more, typed = typed_columns(name, labels, fields)
+        return self._written(lambda: self._tables().add_columns(name, more, typed))
+
     def tables(self) -> dict[str, TableSchema]:
         """The schemas of all tables by name, as of now."""
         return dict(self.engine.tables())
@@ -65,7 +87,7 @@ class TableVerbs(StoreBase):
         """Store rows; durable (see `StoreOptions.sync`) and visible when it returns.
 
         An unknown table is created: string columns are labels, the rest fields. Columns that the table lacks become
-        new fields (a new string column too: labels are fixed when a table is created).
+        new fields (a new string column too: `add_columns` adds labels). Labels that were added may be left out.
 
         Args:
             data: pyarrow Table, RecordBatch or RecordBatchReader, a pandas or Polars frame, or a dict of columns;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from kymograph.engine.interface import Engine
-from kymograph.errors import InvalidInput, NotFound, SchemaError
+from kymograph.errors import AlreadyExists, InvalidInput, LimitExceeded, NotFound, SchemaError
 from kymograph.model.batch import conform, conform_plain, infer_schema, new_fields, to_table
-from kymograph.model.schema import SAMPLES, SERIES_ID, TableSchema
+from kymograph.model.schema import LABEL_TYPE, SAMPLES, SERIES_ID, TableSchema, type_name
 from kymograph.options import Retention
 from kymograph.store.exemplars.book import EXEMPLARS, has_exemplars
 
@@ -21,6 +21,8 @@ from kymograph.store.exemplars.book import EXEMPLARS, has_exemplars
 RESERVED = (SAMPLES, "metrics", EXEMPLARS)
 _HINT = "scalar series are written with gauge, counter and record, their exemplars with record_exemplars"
 STEP_BYTES = 64 * 10**6
+# of one table, when labels are added: a sender that puts values into the names of its tags must not widen it for ever
+MOST_LABELS = 100
 _ATTEMPTS = 8
 
 
@@ -40,6 +42,30 @@ class Tables:
         with self._schema_lock:
             self._engine.create_table(schema)
         return schema
+
+    def add_columns(
+        self, name: str, labels: Sequence[str], fields: Sequence[tuple[str, pa.DataType]] = ()
+    ) -> TableSchema:
+        """See `Store.add_columns`."""
+        if self._is_taken(name):
+            raise SchemaError(f"the columns of {name} are fixed")
+        with self._schema_lock:
+            there = self._schema(name)
+            known = dict(there.fields)
+            for column, kind in [*((label, LABEL_TYPE) for label in labels), *fields]:
+                found = LABEL_TYPE if column in there.labels else known.get(column, kind)
+                if found != kind:
+                    raise AlreadyExists(f"table {name}: column {column!r} is there already, as {_called(found)}")
+            more = dict.fromkeys(label for label in labels if label not in there.labels)
+            wanted = there.extended([each for each in fields if each[0] not in known], more)
+            if more and len(wanted.labels) > MOST_LABELS:
+                raise LimitExceeded(
+                    f"table {name} would have {len(wanted.labels)} labels, the limit is {MOST_LABELS}",
+                    hint="what differs from row to row is better a field",
+                )
+            if wanted.columns != there.columns:
+                self._engine.alter_table(wanted)
+            return wanted
 
     def set_retention(self, name: str, retention: Retention | None) -> None:
         """See `Store.set_retention`."""
@@ -111,6 +137,10 @@ class Tables:
         if schema is None:
             raise NotFound(f"there is no table {name}")
         return schema
+
+
+def _called(kind: pa.DataType) -> str:
+    return "a label" if kind == LABEL_TYPE else f"a field of {type_name(kind)}"
 
 
 def _wanted(there: TableSchema | None, name: str, table: pa.Table) -> TableSchema:

@@ -77,6 +77,27 @@ def test_columns_that_contradict_each_other(store: Store) -> None:
     assert store.scan("t").num_rows == 1 + THREADS // 2
 
 
+def test_labels_that_come_beside_fields(store: Store) -> None:
+    store.write("t", {"time": [-1], "host": ["x"]})
+
+    def work(number: int) -> None:
+        for step in range(5):
+            store.add_columns("t", [f"every{step}", f"own{number % 4}"])
+            columns = {f"every{step}": [str(number)], f"field{number}": [float(step)], "shared": [step]}
+            store.write("t", {"time": [step], "host": ["x"], **columns})
+
+    assert not together(work)
+    schema = store.tables()["t"]
+    assert set(schema.labels) == {"host", *(f"every{n}" for n in range(5)), *(f"own{n}" for n in range(4))}
+    assert dict(schema.fields).keys() == {"shared", *(f"field{number}" for number in range(THREADS))}
+    rows = store.scan("t")
+    assert rows.num_rows == 1 + THREADS * 5
+    for number in range(THREADS):
+        for step in range(5):
+            own = store.scan("t", {f"every{step}": str(number)})
+            assert own[f"field{number}"].to_pylist() == [float(step)]
+
+
 def test_first_writes_of_the_same_series(store: Store) -> None:
     def work(number: int) -> None:
         for step in range(20):

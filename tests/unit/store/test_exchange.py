@@ -20,7 +20,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
 
-from kymograph.errors import DiskFull, InvalidInput
+from kymograph.errors import AlreadyExists, DiskFull, InvalidInput
 from kymograph.store.exchange import jsonlines, tabular
 from kymograph.store.exchange.export import encode, write_file
 from kymograph.store.exchange.form import FORMS, form_of
@@ -305,6 +305,44 @@ def test_labels_are_asked_for(store: Store) -> None:
         with pytest.raises(InvalidInput):
             import_rows(store, "u", io.BytesIO(data), form="csv", labels=labels)
     assert set(store.tables()) == {"t"}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_labels_that_a_table_lacks_are_added(store: Store, tmp_path: Path, again: bool) -> None:
+    store.create_table("t", ["host"], {"v": "float64"})
+    store.write("t", {"time": [1], "host": ["a"], "v": [0.5]})
+    data = b"time,host,rack,v\n1,a,r,1.5\n2,a,,2.5\n"
+    given: Any = io.BytesIO(data)
+    if again:
+        given = tmp_path / "t.csv"
+        given.write_bytes(data)
+    with pytest.raises(InvalidInput, match="made with the labels host"):
+        import_rows(store, "t", io.BytesIO(data), form="csv", labels=["rack"])
+    with pytest.raises(InvalidInput, match="no column 'slot' to be a label"):
+        import_rows(store, "t", io.BytesIO(data), form="csv", labels=["host", "rack", "slot"])
+    with pytest.raises(AlreadyExists, match="'v' is there already, as a field of float64"):
+        import_rows(store, "t", io.BytesIO(data), form="csv", labels=["host", "v"])
+    assert import_rows(store, "t", given, form="csv", labels=["host", "rack"]) == 2
+    assert store.tables()["t"].labels == ("host", "rack")
+    assert store.scan("t", columns=["rack", "v"]).to_pylist() == [
+        {"rack": None, "v": 0.5},
+        {"rack": "r", "v": 1.5},
+        {"rack": None, "v": 2.5},
+    ]
+    assert import_rows(store, "t", io.BytesIO(b"time,host,v\n7,b,9\n"), form="csv") == 1
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_an_export_brings_its_labels_along(store: Store, form: Any) -> None:
+    store.write("old", {"time": [1], "host": ["a"], "v": [0.5]})
+    store.write("new", {"time": [1], "host": ["a"], "v": [0.5]})
+    store.add_columns("new", ["rack"])
+    store.write("new", {"time": [1], "host": ["a"], "rack": ["r"], "v": [1.5]})
+    file = b"".join(encode(store.reader("new"), form, store.tables()["new"]))
+    for table in ("old", "another"):
+        assert import_rows(store, table, io.BytesIO(file), form=form) == 2
+        assert store.tables()[table].labels == ("host", "rack")
+        assert store.scan(table).to_pylist() == store.scan("new").to_pylist()
 
 
 def test_labels_of_binary_files(store: Store) -> None:

@@ -17,6 +17,7 @@ from kymograph.errors import (
     DuplicateRows,
     InvalidInput,
     KymographError,
+    LimitExceeded,
     NotFound,
     SchemaError,
     TimeError,
@@ -74,6 +75,57 @@ def test_new_columns_become_fields(store: Store) -> None:
         {"v": 2, "note": "text"},
         {"v": None, "note": None},
     ]
+
+
+def test_labels_and_fields_are_added(store: Store) -> None:
+    store.write("t", {"time": [1], "host": ["a"], "v": [1]})
+    schema = store.add_columns("t", ["region"], {"note": "string", "w": pa.float32()})
+    assert schema == store.tables()["t"]
+    assert schema.columns == ("time", "host", "region", "v", "note", "w")
+    assert store.add_columns("t", ["host", "region"], {"v": "int64"}) == schema
+    store.write("t", {"time": [1, 2], "host": ["a", "a"], "region": ["eu", "eu"], "v": [2, 3]})
+    store.write("t", {"time": [1], "host": ["a"], "v": [4]})  # one who knows nothing of it
+    store.write("t", {"time": 3, "host": "a", "v": 5, "w": 0.5})
+    assert store.scan("t", columns=["region", "v", "w"]).to_pylist() == [
+        {"region": None, "v": 4, "w": None},
+        {"region": "eu", "v": 2, "w": None},
+        {"region": "eu", "v": 3, "w": None},
+        {"region": None, "v": 5, "w": 0.5},
+    ]
+    assert store.scan("t", {"region": None})["v"].to_pylist() == [4, 5]
+    assert store.delete("t", {"region": "eu"}, end=2) == 1
+    with pytest.raises(SchemaError, match="no label column host"):
+        store.write("t", {"time": [9], "region": ["eu"], "v": [1]})
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"labels": ["v"]}, AlreadyExists),
+        ({"fields": {"host": "string"}}, AlreadyExists),
+        ({"fields": {"v": "float64"}}, AlreadyExists),
+        ({"labels": ["new"], "fields": {"v": "float64"}}, AlreadyExists),
+        ({"labels": ["new"], "fields": {"new": "string"}}, SchemaError),
+        ({"labels": "new"}, SchemaError),
+        ({"labels": ["time"]}, SchemaError),
+        ({"labels": [""]}, SchemaError),
+        ({"labels": ["new", 3]}, SchemaError),
+        ({"fields": {"f": "decimal"}}, SchemaError),
+        ({"labels": [f"l{number}" for number in range(100)]}, LimitExceeded),
+    ],
+    ids=str,
+)
+def test_columns_that_cannot_be_added(store: Store, columns: Any, problem: type[KymographError]) -> None:
+    store.write("t", {"time": [1], "host": ["a"], "v": [1]})
+    before = store.tables()["t"]
+    with pytest.raises(problem):
+        store.add_columns("t", **columns)
+    assert store.tables()["t"] == before
+    with pytest.raises(NotFound):
+        store.add_columns("no", ["label"])
+    for name in ("samples", "metrics"):
+        with pytest.raises(SchemaError):
+            store.add_columns(name, ["label"])
 
 
 def test_columns_of_nulls_are_passed_over(store: Store) -> None:

@@ -38,7 +38,7 @@ def router(state: ServerState) -> APIRouter:
         *,
         table: Annotated[str, Query(min_length=1, max_length=127)],
         format: Annotated[Literal["csv", "json", "parquet", "arrow"], Query()] = "csv",
-        labels: Annotated[str | None, Query(max_length=4000, description="label columns of a new table")] = None,
+        labels: Annotated[str | None, Query(max_length=4000, description="label columns")] = None,
     ) -> Response:
         names = None if labels is None else [name for name in labels.split(",") if name]
         data = await body_of(request)

@@ -49,7 +49,7 @@ def import_rows(
             `labels`, else with every text column as a label.
         given: a path (`.gz`, `.zst` and `.bz2` of text are unpacked), or a binary stream.
         form: csv, json, parquet or arrow; None goes by the name.
-        labels: the label columns of a new table; those of an existing table must be the same.
+        labels: the label columns of a new table; an existing table is given those that it lacks.
         whole: read all of the file before any of it is stored, so that a bad row costs nothing but memory.
 
     Returns:
@@ -89,8 +89,11 @@ def _stored(rows: int) -> str:
 def _tables(store: Store, table: str, source: Source, labels: Sequence[str] | None) -> Iterator[pa.Table]:
     # a name that is none is found before the file is read
     schema = store.tables().get(table) or table_schema(table)
-    if table in store.tables() and labels is not None and set(labels) != set(schema.labels):
-        raise InvalidInput(f"table {table} has the labels {', '.join(schema.labels) or '(none)'}, which cannot change")
+    missing = set(schema.required).difference(schema.labels if labels is None else labels)
+    if missing:
+        raise InvalidInput(
+            f"table {table} was made with the labels {', '.join(schema.required)}", hint="name these too"
+        )
     if source.form in _TEXTS:
         yield from _from_text(store, table, source, labels, _TEXTS[source.form])
     else:
@@ -113,6 +116,8 @@ def _from_arrow(store: Store, table: str, source: Source, labels: Sequence[str] 
                 duplicates=within.duplicates,
                 partition=within.partition,
             )
+        elif within is not None and labels is None:  # what is a label there is one here
+            labels = tuple(dict.fromkeys((*store.tables()[table].labels, *within.labels)))
         tables = parquet_tables(file) if source.form == "parquet" else arrow_tables(file)
         for rows in tables:
             _create(store, table, labels, {f.name: _storable(f.type) for f in rows.schema})
@@ -163,11 +168,12 @@ def _from_text(
 
 
 def _known(store: Store, table: str, labels: Sequence[str] | None) -> _Types:
-    """Types that need no judging: those of the table, and text for the labels of a new one."""
+    """Types that need no judging: those of the table, and text for labels that are new."""
     schema = store.tables().get(table)
+    fresh = dict.fromkeys(labels or (), pa.string())
     if schema is None:
-        return dict.fromkeys(labels or (), pa.string())
-    return {
+        return fresh
+    return fresh | {
         field.name: pa.string() if field.type == LABEL_TYPE else field.type
         for field in schema.arrow
         if field.name != TIME
@@ -183,12 +189,18 @@ def _unknown(known: _Types, chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _create(store: Store, table: str, labels: Sequence[str] | None, types: _Types) -> None:
-    """Make the table with the labels asked for, before its first rows; leave all else to the first write."""
-    if labels is None or table in store.tables():
+    """Give the table the labels asked for, before the first rows; leave all else to the first write."""
+    if labels is None:
         return
-    missing = [label for label in labels if label not in types]
+    schema = store.tables().get(table)
+    fresh = [label for label in labels if schema is None or label not in schema.labels]
+    missing = [label for label in fresh if label not in types]
     if missing:
         raise InvalidInput(f"there is no column {missing[0]!r} to be a label")
+    if schema is not None:
+        if fresh:
+            store.add_columns(table, fresh)
+        return
     store.create_table(table, labels, {n: kind for n, kind in types.items() if n != TIME and n not in labels})
 
 
