@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import kymograph
+from kymograph.errors import SchemaError
 from kymograph.options import StoreOptions
 from kymograph.store.ingest.lines import table_name
 from kymograph.store.store import Store
@@ -85,7 +88,7 @@ def test_schema_conflicts_are_named_and_the_others_taken(store: Store) -> None:
         "m,host=a x=7i 5000\n"  # a float can be 7
         "m,host=a s=1 6000\n"
         "m,host=a t=1i 7000\n"
-        "m,host=a,core=1 x=1 8000\n"  # a tag that is no label
+        "m,host=a,x=1 n=1i 8000\n"  # a tag that is a field
         "m x=9 9000\n"  # a tag less is fine
         "m,host=a n=9223372036854775807u 10000\n"
         "m,host=a n=9223372036854775808u 11000\n"
@@ -96,7 +99,7 @@ def test_schema_conflicts_are_named_and_the_others_taken(store: Store) -> None:
     )  # fmt: skip
     assert [number for number, _ in faults] == [1, 2, 5, 6, 7, 10, 11, 12, 13]
     assert "has a field 'x' of string, but in the table m it is float64" in faults[0][1]
-    assert "has the tag 'core', which is no label of the table m (host)" in faults[4][1]
+    assert "has the tag 'x', but in the table m it is a field of float64" in faults[4][1]
     found = {row["time"]: row for row in table(store, "m")}
     assert sorted(found) == [1, 4, 5, 9, 10, 15]
     assert found[4]["n"] == 2
@@ -125,7 +128,6 @@ def test_fields_join_those_that_were_written_before(store: Store) -> None:
     assert not written(
         store, 'm,h=a z="new" 1000\nm z="none" 1000\nm,h=b x=20 1000\nm,h=c y=5i 1000\nm,h=a y=6i 5000\n'
     )
-    assert len(written(store, "m,h=a,g=x x=1 1000\n")) == 1
     assert table(store, "m") == [
         {"time": 1, "h": None, "x": 3.0, "y": 3, "z": "none"},
         {"time": 1, "h": "a", "x": 1.0, "y": 1, "z": "new"},
@@ -213,3 +215,114 @@ def test_many_lines_of_many_measurements(store: Store) -> None:
         {"s": sum(range(3000)), "n": 3000}
     ]
     assert all(row["a"] == row["time"] + 0.5 and row["host"] == f"h{row['time'] % 7}" for row in table(store, "cpu"))
+
+
+def test_a_tag_that_is_new_becomes_a_label(store: Store) -> None:
+    assert not written(store, "cpu,host=a user=1.5,idle=98i 1000\n")
+    assert not written(store, "cpu,host=a,rack=r1,dc=x user=2,idle=97i 1000\ncpu,host=a user=3,idle=96i 2000\n")
+    assert store.tables()["cpu"].labels == ("host", "dc", "rack")
+    assert not written(store, "cpu,dc=y user=4,idle=95i 1000\ncpu,host=a,idle2=z user=5,idle=94i 9000\n")
+    assert table(store, "cpu") == [
+        {"time": 1, "host": None, "dc": "y", "rack": None, "idle2": None, "user": 4.0, "idle": 95},
+        {"time": 1, "host": "a", "dc": None, "rack": None, "idle2": None, "user": 1.5, "idle": 98},
+        {"time": 1, "host": "a", "dc": "x", "rack": "r1", "idle2": None, "user": 2.0, "idle": 97},
+        {"time": 2, "host": "a", "dc": None, "rack": None, "idle2": None, "user": 3.0, "idle": 96},
+        {"time": 9, "host": "a", "dc": None, "rack": None, "idle2": "z", "user": 5.0, "idle": 94},
+    ]
+
+
+def test_a_table_by_hand_takes_tags_too(store: Store) -> None:
+    store.create_table("cpu", ["host"], {"user": "float64"})
+    store.write("cpu", {"time": [1], "host": ["a"], "user": [1.0]})
+    assert not written(store, "cpu,host=a,region=eu user=2 1000\n")
+    store.write("cpu", {"time": [1], "host": ["a"], "user": [3.0]})  # as its program always has
+    assert [(row["region"], row["user"]) for row in table(store, "cpu")] == [(None, 3.0), ("eu", 2.0)]
+    with pytest.raises(SchemaError, match="no label column host"):
+        store.write("cpu", {"time": [1], "region": ["eu"], "user": [3.0]})
+
+
+def test_tags_that_can_be_no_label(store: Store) -> None:
+    written(store, 'm,host=a x=1,s="t" 1000\n')
+    long = "k" * 256
+    faults = written(
+        store,
+        "m,host=a,x=1 s=\"u\" 2000\n"  # a field of the table
+        "m,host=a,time=1 x=2 3000\n"
+        f"m,host=a,{long}=1 x=3 4000\n"
+        "m,host=a,fresh=1 x=\"text\" 5000\n"  # what it brings beside the tag is not taken
+        "m,host=a,s=1 x=6 6000\n"
+        "m,host=a,rack=1 x=7 7000\n"
+        "m,host=a rack=1 8000\n",  # a label of this very body
+    )  # fmt: skip
+    assert [number for number, _ in faults] == [1, 2, 3, 4, 5, 7]
+    assert "has the tag 'x', but in the table m it is a field of float64" in faults[0][1]
+    assert "has the tag 'time', which is the time of a row" in faults[1][1]
+    assert "has a tag that cannot be called" in faults[2][1]
+    assert "has the tag 's', but in the table m it is a field of string" in faults[4][1]
+    assert "has a field 'rack', which is a label of its table too" in faults[5][1]
+    assert store.tables()["m"].labels == ("host", "rack")
+    assert [row["time"] for row in table(store, "m")] == [1, 7]
+
+
+def test_labels_are_not_without_number(store: Store) -> None:
+    assert not written(store, "m,host=a x=1,y=1 1000\n")
+    lines = [f"m,host=a,tag{number:03}=v x=1,y=1 {number + 2}000\n" for number in range(120)]
+    faults = written(store, "".join(lines))
+    assert [number for number, _ in faults] == list(range(100, 121))
+    assert "has the tag 'tag099', which is one more than the 100 labels that the table m may have" in faults[0][1]
+    assert len(store.tables()["m"].labels) == 100
+    assert len(table(store, "m")) == 100
+    assert not written(store, "m,tag000=v,tag098=w x=1,y=1 1000000\n")
+    assert len(written(store, "m,tag200=v x=1,y=1 1000000\n")) == 1
+    # nor are they of a table that is new
+    tags = ",".join(f"t{number:03}=v" for number in range(101))
+    assert len(written(store, f"other,{tags} x=1,y=1 1000\nother,t000=v x=1,y=1 2000\n")) == 1
+    assert store.tables()["other"].labels == ("t000",)
+
+
+def test_what_joins_keeps_to_its_series_beside_a_new_tag(store: Store) -> None:
+    assert not written(store, "m,h=a x=1,y=1 1000\n")
+    assert not written(store, "m,h=a,g=x x=5 1000\nm,h=a,g=x z=6 1000\nm,h=a z=7 1000\n")
+    assert table(store, "m") == [
+        {"time": 1, "h": "a", "g": None, "x": 1.0, "y": 1.0, "z": 7.0},
+        {"time": 1, "h": "a", "g": "x", "x": 5.0, "y": None, "z": 6.0},
+    ]
+
+
+def test_first_writes_with_other_tags_at_once(store: Store) -> None:
+    """Whoever comes second finds a table without his tags, and gives it labels."""
+    barrier = threading.Barrier(8)
+
+    def write(number: int) -> None:
+        barrier.wait()
+        for step in range(1, 6):
+            tags = f"host=h{number},tag{number % 4}=v,all=w{step}"
+            assert not written(store, f"m,{tags} x=1,y{number}={step} {step}000\nm,host=h{number} x=2 {step}000\n")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert sorted(store.tables()["m"].labels) == ["all", "host", "tag0", "tag1", "tag2", "tag3"]
+    rows = table(store, "m")
+    assert len(rows) == 8 * 5 * 2
+    for number in range(8):
+        mine = [row for row in rows if row["host"] == f"h{number}"]
+        assert [(row["time"], row["x"]) for row in mine] == [(step, x) for step in range(1, 6) for x in (2.0, 1.0)]
+        assert [row[f"y{number}"] for row in mine] == [y for step in range(1, 6) for y in (None, float(step))]
+        assert [row["all"] for row in mine] == [tag for step in range(1, 6) for tag in (None, f"w{step}")]
+
+
+def test_a_tag_here_and_a_field_there_at_once(store: Store) -> None:
+    """One of them is first; the other is told by line, and what else he wrote is taken."""
+    for turn in range(6):
+        name, barrier = f"m{turn}", threading.Barrier(4)
+        assert not written(store, f"{name},host=a x=1,y=1 1\n")
+
+        def write(number: int, name: str = name, barrier: threading.Barrier = barrier) -> int:
+            barrier.wait()
+            told = f"{name},host=a,clash=1 x=1,y=1" if number % 2 else f'{name},host=a x=1,y=1,clash="text"'
+            return len(written(store, f"{told} {number}2000\n{name},host=b x={number},y=1 {number}3000\n"))
+
+        with ThreadPoolExecutor(4) as pool:
+            refused = list(pool.map(write, range(4)))
+        assert refused == ([1, 0, 1, 0] if "clash" in store.tables()[name].labels else [0, 1, 0, 1])
+        assert len(table(store, name)) == 1 + 4 + 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from kymograph.model.schema import LABEL_TYPE, TableSchema, type_name
 from kymograph.model.time import TIME, TIME_TYPE
+from kymograph.store.tables import MOST_LABELS
 from kymograph.wire.influx_prefix import Prefixes
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -60,26 +62,26 @@ class Label:
 
 
 def label_columns(
-    prefixes: Prefixes, parts: Sequence[Part], table: str, labels: Sequence[str] | None, reject: Reject
+    prefixes: Prefixes, parts: Sequence[Part], table: str, schema: TableSchema | None, reject: Reject
 ) -> dict[str, Label]:
-    """The labels of the lines by name; lines with a tag that is no label of the table are rejected.
+    """The labels of the lines by name: those of the table, then new ones. Lines with a tag that can be none are rejected.
 
     Args:
-        labels: those of the table; None where there is none yet: then every tag becomes one.
+        schema: of the table; None where there is none yet.
     """
     codes = np.unique(np.concatenate([part.series for part in parts]))
     tags = [dict(prefixes.series[code][1]) for code in codes.tolist()]
-    if labels is None:
-        labels = sorted({name for each in tags for name in each if name != TIME})
-    known = set(labels)
-    bad = np.array([not each.keys() <= known for each in tags], np.bool_)
-    if bad.any():
+    labels = () if schema is None else schema.labels
+    fresh = [name for name in dict.fromkeys(chain.from_iterable(tags)) if name not in labels]
+    unfit = _unfit(table, schema, fresh)
+    labels = (*labels, *sorted(set(fresh).difference(unfit)))
+    if unfit:
+        bad = np.array([not unfit.keys().isdisjoint(each) for each in tags], np.bool_)
         for part in parts:
             wrong = bad[np.searchsorted(codes, part.series)]
             for code in np.unique(part.series[wrong]).tolist():
-                extra = sorted(dict(prefixes.series[code][1]).keys() - known)
-                message = f"has the tag {extra[0]!r}, which is no label of the table {table} ({', '.join(labels)})"
-                reject(Rejected(part.lines[part.series == code], message))
+                tag = min(dict(prefixes.series[code][1]).keys() & unfit.keys())
+                reject(Rejected(part.lines[part.series == code], f"has the tag {tag!r}, {unfit[tag]}"))
             part.keep(~wrong)
     found = {}
     for label in labels:
@@ -87,6 +89,25 @@ def label_columns(
         index = [numbers.setdefault(each[label], len(numbers)) if label in each else -1 for each in tags]
         found[label] = Label(codes, np.array(index, np.int32), list(numbers))
     return found
+
+
+def _unfit(table: str, schema: TableSchema | None, fresh: Sequence[str]) -> dict[str, str]:
+    """Which tags that are no labels of the table cannot become any, and why; `fresh` are in the order of the lines."""
+    fields = {} if schema is None else dict(schema.fields)
+    room = MOST_LABELS - (0 if schema is None else len(schema.labels))
+    unfit = {}
+    for name in fresh:
+        if name == TIME:
+            unfit[name] = "which is the time of a row"
+        elif name in fields:
+            unfit[name] = f"but in the table {table} it is a field of {type_name(fields[name])}"
+        elif schema is not None and schema.by_series:
+            unfit[name] = f"which is no label of the table {table}"
+        elif room <= 0:
+            unfit[name] = f"which is one more than the {MOST_LABELS} labels that the table {table} may have"
+        else:
+            room -= 1
+    return unfit
 
 
 def written_types(

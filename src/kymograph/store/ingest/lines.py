@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from kymograph.errors import AlreadyExists, InvalidInput, LimitExceeded
+from kymograph.errors import AlreadyExists, InvalidInput, LimitExceeded, NotFound
+from kymograph.model.schema import TableSchema
 from kymograph.store.ingest.columns import Part, Rejected, label_columns, merged, written_types
 from kymograph.store.ingest.merging import completed, is_partial
 from kymograph.store.naming import Kind
@@ -212,7 +213,7 @@ class _Work:
             faults = Faults()
             try:
                 stored = self._try_rows(table, [replace(part, fields=dict(part.fields)) for part in parts], faults)
-            except AlreadyExists:  # made by somebody else meanwhile
+            except (AlreadyExists, _Widened):  # made, or changed, by somebody else meanwhile
                 continue
             except InvalidInput as problem:
                 for part in parts:
@@ -220,29 +221,48 @@ class _Work:
                 return 0
             self.faults.extend(faults)
             return stored
-        raise AlreadyExists(f"table {table} is made and dropped again and again while it is written to")
+        raise AlreadyExists(f"table {table} is made and changed again and again while it is written to")
 
     def _try_rows(self, table: str, parts: list[Part], faults: Faults) -> int:
         def reject(refusal: Rejected) -> None:
             faults.add_all(refusal.lines, refusal.message)
 
         schema = self._store.tables().get(table)
-        labels = None if schema is None else schema.labels
-        columns = label_columns(self._known.prefixes, parts, table, labels, reject)
+        columns = label_columns(self._known.prefixes, parts, table, schema, reject)
         types = written_types(table, parts, schema, tuple(columns), reject)
         rows = merged(parts, columns, types)
         if not rows.num_rows:
             return 0
+        there = set() if schema is None else set(schema.columns)
+        # a tag that only lines had which were rejected makes no label
+        empty = [name for name in columns if name not in there and rows[name].null_count == rows.num_rows]
+        rows = rows.drop_columns(empty)
+        labels = [name for name in columns if name in rows.column_names]
+        fields = {name: kind for name, kind in types.items() if name in rows.column_names}
         if schema is None:
-            kinds = {name: kind for name, kind in types.items() if name in rows.column_names}
-            self._store.create_table(table, sorted(columns), kinds)
-        if schema is None or not is_partial(schema, rows):
+            self._store.create_table(table, labels, fields)
+            return self._store.write(table, rows)
+        if there.issuperset(rows.column_names) and not is_partial(schema, rows):
             return self._store.write(table, rows)
         with self._known.merging:  # two halves of one row must not miss each other
-            return self._store.write(table, completed(self._store.engine, schema, rows))
+            schema = self._widened(table, labels, fields)
+            if is_partial(schema, rows):
+                rows = completed(self._store.engine, schema, rows)
+            return self._store.write(table, rows)
+
+    def _widened(self, table: str, labels: Sequence[str], fields: dict[str, pa.DataType]) -> TableSchema:
+        """The schema of a table, once it has these columns."""
+        try:
+            return self._store.add_columns(table, labels, fields)
+        except (AlreadyExists, LimitExceeded, NotFound) as problem:
+            raise _Widened from problem
 
     def _reject(self, lines: Ints, message: str) -> None:
         self.faults.add_all(lines, message)
+
+
+class _Widened(Exception):
+    """A table is not what it was when lines were fitted to it."""
 
 
 def _distinct(numbers: Ints) -> list[int]:

@@ -70,10 +70,13 @@ def _met(engine: Engine, schema: TableSchema, rows: pa.Table) -> pa.Table | None
     times = micros_of(rows[TIME].combine_chunks())
     matchers = []
     for label in schema.labels:
-        values = rows[label].unique().to_pylist()
+        values = rows[label].unique().to_pylist() if label in rows.column_names else [None]
         if len(values) <= _NAMED:
             matchers.append(Matcher(label, "in", frozenset(values)))
     found = engine.scan(schema.name, matchers, int(times.min()), int(times.max()) + 1).table()
+    # rows with a label that has come since are of other series
+    for label in set(engine.tables()[schema.name].labels).difference(schema.labels).intersection(found.column_names):
+        found = found.filter(pc.is_null(found[label]))
     if not found.num_rows:
         return None
     fields = found.select([name for name, _ in schema.fields])
@@ -87,5 +90,6 @@ def _keys(schema: TableSchema, rows: pa.Table) -> pa.Table:
     """Time and labels, in a form that joins: text, with "" for none."""
     columns = {TIME: rows[TIME]}
     for label in schema.labels:
-        columns[label] = pc.fill_null(rows[label].cast(pa.string()), "")
+        values = rows[label] if label in rows.column_names else pa.nulls(rows.num_rows, pa.string())
+        columns[label] = pc.fill_null(values.cast(pa.string()), "")
     return pa.table(columns)
