@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kymograph.model.schema import SAMPLES
 from kymograph.model.summary import Ints, Summaries
 from kymograph.model.time import MAX_TIME, MIN_TIME, TIME, TIME_TYPE
 from kymograph.sql.buckets import Floor
@@ -28,10 +29,10 @@ _TIMES = {"valid": "count", "least": "first_time", "most": "last_time"}
 
 
 def answered(keeper: TierKeeper, source: Summarised, asked: Asked) -> Routed | None:
-    """What summaries in place of samples and beside them have of a selection of samples; None where none has any."""
+    """What summaries in place of samples and beside them have of a selection; None where none has any."""
     tiers, selection = keeper.tiers_of(source.table), asked.selection
     found = None
-    if keeper.replaced_upto() is not None:
+    if source.table == SAMPLES and keeper.replaced_upto() is not None:
         found = keeper.replaced(source.series(selection.matchers), selection.start, selection.end)
     if found is None:
         return route(source, tiers, asked) if tiers else None

@@ -65,6 +65,8 @@ class Downsampling:
         self.merging = threading.Lock()
         self._index = LabelIndex()
         self.state = State.of(engine.get_document(*DOCUMENT))
+        rings = rollups.bounds
+        rollups.bounds = lambda ids: np.maximum.reduce([rings(ids), *self.boundaries(ids).values()])
 
     # policies
 

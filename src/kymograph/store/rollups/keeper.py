@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ class WritersKeeper:
     def _now(self) -> _Now:
         known = self._rollups.known()
         upto = {name: self._touched.upto(name) for name in known}
-        return _Now(known, upto, {name: self._touched.ranges(name) for name in known})
+        return _Now(known, upto, {name: self._touched.ranges(name) for name in known}, self._touched.lost)
 
     def unchanged(self, held: Held) -> bool:
         return bool(held.token == self._downsampling.state.count)
@@ -118,7 +118,7 @@ class ReadersKeeper:
         told = {name: one for name, one in engine.documents(definition.DOCUMENT).items() if name in watches}
         upto = {name: watches[name]["upto"] for name in told}
         known = {name: Rollup.from_document(one) for name, one in told.items()}
-        return _Now(known, upto, {name: _ranges(notes, name) for name in known})
+        return _Now(known, upto, {name: _ranges(notes, name) for name in known}, self._lost)
 
     def _lost(self, table: str) -> int:
         found = self._engine.get_document(touched.LOST, table)
@@ -140,11 +140,12 @@ def _ranges(notes: Mapping[str, Any], key: str) -> list[Range]:
 
 @dataclass(frozen=True)
 class _Now:
-    """The rollups of one moment, up to when each is made, and what was touched of each."""
+    """The rollups of one moment, up to when each is made, what was touched of each, and up to when rows of a table are gone."""
 
     known: Mapping[str, Rollup]
     upto: Mapping[str, int]
     touched: Mapping[str, list[Range]]
+    lost: Callable[[str], int]
 
     def chain(self, name: str) -> list[str]:
         """A rollup and those below it, down to the one that is made of rows."""
@@ -159,7 +160,10 @@ class _Now:
         noted = [one for each in chain for one in self.touched[each]]
         # late data further back is not looked at, so there only the rows themselves know
         offsets = [self.known[each].start_offset for each in chain]
-        noted += [(BEGINNING, now_micros() - offset) for offset in offsets if offset is not None]
+        # and where these are gone, the summaries do
+        lost = -(-self.lost(self.known[chain[-1]].source) // self.known[name].every) * self.known[name].every
+        ends = [now_micros() - offset for offset in offsets if offset is not None]
+        noted += [(lost, end) for end in ends if lost < end]
         return min(self.upto[each] for each in chain), tuple(sorted(noted))
 
 

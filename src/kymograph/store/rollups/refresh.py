@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from kymograph.engine.interface import Engine
 from kymograph.model.batch import conform
+from kymograph.model.matcher import Matcher
 from kymograph.model.schema import TableSchema
 from kymograph.model.summary import Ints
 from kymograph.model.time import TIME, micros_of
@@ -18,23 +20,30 @@ from kymograph.store.rollups.sources import numbered
 from kymograph.store.rollups.touched import Range
 
 _STEP_ROWS = 200_000
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def replace(
-    engine: Engine, rollup: Rollup, fresh: pa.Table, start: int, end: int, deleted: Sequence[Range], lost: int
+    engine: Engine,
+    rollup: Rollup,
+    fresh: pa.Table,
+    span: Range,
+    deleted: Sequence[Range],
+    lost: int,
+    gone: Callable[[pa.Table], Ints],
 ) -> int:
-    """Make `fresh` the rollup's rows of [start, end). Returns rows written.
+    """Make `fresh` the rollup's rows of a range. Returns rows written.
 
-    Rows of the source older than `lost` (µs) have gone to its retention.
+    Rows of the source older than `lost` (µs) have gone to its retention, and samples up to `gone(rows)` otherwise.
 
     A row that would be gone, or would count less than it did, is only replaced where rows of the source were deleted:
     elsewhere the source has lost them to its retention, and the summary is all that is left of them.
     """
     schema = engine.tables()[rollup.name]
     counting = () if rollup.query else ("count" if rollup.of_samples else ROWS,)
-    there = engine.scan(rollup.name, (), start, end, [*schema.labels, TIME, *counting]).table()
+    there = engine.scan(rollup.name, (), *span, [*schema.labels, TIME, *counting]).table()
     if there.num_rows:
-        fresh = _settled(engine, schema, fresh, there, counting, deleted, lost)
+        fresh = _settled(engine, schema, fresh, there, counting, deleted, lost, gone)
     batch = conform(fresh, schema)
     for first in range(0, batch.num_rows, _STEP_ROWS):
         engine.append(rollup.name, batch.slice(first, _STEP_ROWS))
@@ -50,6 +59,7 @@ def _settled(
     counting: tuple[str, ...],
     deleted: Sequence[Range],
     lost: int,
+    gone: Callable[[pa.Table], Ints],
 ) -> pa.Table:
     """What of `fresh` is to be written, once the rows that are to go are gone."""
     new, old = _keys(fresh, there, schema.labels)
@@ -57,20 +67,45 @@ def _settled(
     vanished = ~np.isin(old, new)
     # an SQL rollup knows no counts: it is what its statement says, as far back as there are rows to ask
     vanished &= within(times, deleted) | (False if counting else times >= lost)
-    for bucket in _runs(times[vanished]):
-        # all rows of the bucket go, and those that stay come again
-        engine.delete(schema.name, (), *bucket)
-    if not counting:
-        return fresh
-    known = there[counting[0]].fill_null(0).to_numpy()
+    _remove(engine, schema, there, times, vanished & (times > gone(there)))
     order = np.argsort(old)
     at = np.minimum(np.searchsorted(old[order], new), len(old) - 1)
     same = old[order][at] == new
-    before = np.where(same, known[order][at], 0)
     begun = micros_of(fresh[TIME].combine_chunks())
-    less = (fresh[counting[0]].fill_null(0).to_numpy() < before) | (begun < lost)
-    kept = same & less & ~within(begun, deleted)
+    less = begun < lost
+    if counting:
+        known = there[counting[0]].fill_null(0).to_numpy()
+        less |= fresh[counting[0]].fill_null(0).to_numpy() < known[order][at]
+    kept = same & ((less & ~within(begun, deleted)) | (begun <= gone(fresh)))
     return fresh.filter(pa.array(~kept)) if kept.any() else fresh
+
+
+def _remove(engine: Engine, schema: TableSchema, there: pa.Table, times: Ints, vanished: Bools) -> None:
+    """Remove rows: those of whole buckets at once, and where others stay, by what tells them apart."""
+    if not vanished.any():
+        return
+    places, of = np.unique(times, return_inverse=True)
+    emptied = np.bincount(of, ~vanished, len(places)) == 0
+    for first, last in _stretches(emptied):
+        engine.delete(schema.name, (), int(places[first]), int(places[last]) + 1)
+    some = np.flatnonzero(vanished & ~emptied[of])
+    if not len(some):
+        return
+    numbers, known = numbered(there, schema.labels)
+    for number in np.unique(numbers[some]).tolist():
+        mine = np.flatnonzero(numbers == number)
+        mine = mine[np.argsort(times[mine])]
+        values = {label: values[number].as_py() for label, values in known.columns.items()}
+        matchers = [Matcher(label, "=", "" if value is None else value) for label, value in values.items()]
+        for first, last in _stretches(vanished[mine]):
+            engine.delete(schema.name, matchers, int(times[mine[first]]), int(times[mine[last]]) + 1)
+
+
+def _stretches(chosen: Bools) -> list[tuple[int, int]]:
+    """First and last index of every run of neighbours that are chosen."""
+    flips = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]])))
+    found: list[tuple[int, int]] = [(int(start), int(end) - 1) for start, end in flips.reshape(-1, 2)]
+    return found
 
 
 def _keys(fresh: pa.Table, there: pa.Table, labels: Sequence[str]) -> tuple[Ints, Ints]:
@@ -90,12 +125,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(column, pa.int64()) if pa.types.is_timestamp(column.type) else column
 
 
-def _runs(times: Ints) -> Iterable[Range]:
-    """Each of the times as the shortest range that holds it."""
-    return ((int(time), int(time) + 1) for time in np.unique(times))
-
-
-def within(times: Ints, ranges: Sequence[Range]) -> np.ndarray:
+def within(times: Ints, ranges: Sequence[Range]) -> Bools:
     """Which times lie in one of the ranges."""
     inside = np.zeros(len(times), np.bool_)
     for start, end in ranges:

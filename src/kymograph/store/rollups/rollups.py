@@ -15,6 +15,7 @@ from kymograph.options import Retention
 from kymograph.store.jobs import now_micros
 from kymograph.store.rollups.compute import compute
 from kymograph.store.rollups.definition import DOCUMENT, ROWS, Rollup, defined, schema_of
+from kymograph.store.rollups.gone import Bounds, gone_of, ring_bounds
 from kymograph.store.rollups.refresh import replace
 from kymograph.store.rollups.sources import slices
 from kymograph.store.rollups.touched import Range, Touched, Watch
@@ -33,6 +34,8 @@ class Rollups:
         # time of the oldest row of each source, and deletions there
         self._seen: dict[str, tuple[int, int]] = {}
         self._known = {name: Rollup.from_document(told) for name, told in engine.documents(DOCUMENT).items()}
+        # samples that are elsewhere; who replaces them in place knows more
+        self.bounds: Bounds = lambda ids: ring_bounds(engine, ids, now_micros())
 
     def known(self) -> dict[str, Rollup]:
         """All definitions by name."""
@@ -193,7 +196,9 @@ class Rollups:
             low = min((span[0] for span in spans), default=0) if start is None else start
             high = max((span[1] for span in spans), default=0) if end is None else end
             width = rollup.every
-            return rows + self._make(rollup, low // width * width, -(-high // width) * width, ())
+            # nobody watches what is not due yet
+            high = min(-(-high // width) * width, self._touched.upto(name))
+            return rows + self._make(rollup, low // width * width, high, ())
 
     def _make(self, rollup: Rollup, start: int, end: int, deleted: Iterable[Range]) -> int:
         """Reckon and write the rows of [start, end), whole buckets. Returns rows written."""
@@ -205,6 +210,7 @@ class Rollups:
         below = self._known.get(rollup.source)
         self._complete(rollup)
         lost = max(self._touched.lost(table) for table in rollup.tables)
+        absent = gone_of(self._engine, rollup, self.bounds)
         for low, high in slices(self._engine, rollup.tables, start, end, rollup.every, before=rollup.every):
             if rollup.query:
                 from kymograph.store.rollups.queries import asked, span
@@ -213,7 +219,7 @@ class Rollups:
                 low, high = span(rollup, low, high)
             else:
                 fresh = compute(self._engine, rollup, below, low, high)
-            rows += replace(self._engine, rollup, fresh, low, high, gone, lost)
+            rows += replace(self._engine, rollup, fresh, (low, high), gone, lost, absent)
         return rows
 
     def _complete(self, rollup: Rollup) -> None:

@@ -16,7 +16,7 @@ import kymograph
 from kymograph import Retention
 from kymograph.errors import AlreadyExists, InvalidInput, KymographError, NotFound, ReadOnly, SchemaError, StorageError
 from kymograph.model.summary import STATISTICS
-from kymograph.model.time import DAY, HOUR, MINUTE, SECOND
+from kymograph.model.time import DAY, HOUR, MINUTE, SECOND, to_micros
 from kymograph.promql import beside
 from kymograph.store.store import Store
 
@@ -399,6 +399,84 @@ def test_sql_of_few_buckets_whose_rows_are_gone(store: Store) -> None:
         found = store.sql(f"SELECT count(*) AS n FROM {table} WHERE time >= $low AND time < $high", span)
         assert (found.rows(), found.tiers) == ([{"n": count}], [f"{kept}_1m_kept"])
         assert not found.approximate
+
+
+def test_late_data_after_the_samples_have_gone(store: Store) -> None:
+    """What comes later than retention or downsampling does not stand for what these have removed."""
+    ramp(store, 60)
+    ramp(store, 60, "b")
+    text = "SELECT host, time_bucket('5m', time) AS t, count(*) AS n FROM metric.m GROUP BY 1, 2"
+    store.create_rollup("by_id", "samples", "5m")
+    store.create_rollup("by_host", "samples", "5m", by=["host"])
+    store.create_rollup("by_sql", query=text)
+    store.downsample(kymograph.store.jobs.now_micros() - BASE - 30 * MINUTE, "1m", labels={"host": "a"})
+    for host in "ab":
+        number = store.series_ids([("m", {"host": host})])[0]
+        times = BASE + 5 * MINUTE + np.arange(60) * SECOND * 3 + 1
+        store.append_samples(np.full(60, number), times, np.zeros(60))
+    for name in ("by_id", "by_host", "by_sql"):
+        store.refresh_rollup(name)
+    second = BASE + 5 * MINUTE
+    at = {row["series_id"]: row["count"] for row in rows(store, "by_id") if to_micros(row["time"]) == second}
+    assert at == {1: 30, 2: 90}
+    at = {row["host"]: row["count"] for row in rows(store, "by_host") if to_micros(row["time"]) == second}
+    assert at == {"a": 30, "b": 90}
+    assert {row["n"] for row in rows(store, "by_sql")} == {30}
+    store.set_retention("samples", Retention(age=kymograph.store.jobs.now_micros() - BASE - 40 * MINUTE))
+    store.prune(force=True)
+    store.gauge("m", 1.0, {"host": "b"}, time=BASE + 35 * MINUTE + 1)
+    for name in ("by_id", "by_host", "by_sql"):
+        store.refresh_rollup(name)
+    assert {row["n"] for row in rows(store, "by_sql")} == {30}
+    assert len(rows(store, "by_sql")) == 24
+
+
+def test_deletions_spare_what_has_no_samples_any_more(store: Store) -> None:
+    """Deleting samples of one series leaves the rows of others that were downsampled, or pushed out of their ring."""
+    ramp(store, 60)
+    ramp(store, 60, "b")
+    now = kymograph.store.jobs.now_micros()
+    store.ring("r", "1s", 60)
+    for second in range(300):
+        store.gauge("r", 1.0, time=now - 2 * HOUR + second * SECOND)
+        if second == 60:
+            store.create_rollup("by_id", "samples", "1m")
+            store.create_rollup("by_host", "samples", "1m", by=["host"])
+        if second % 50 == 0:
+            store.run_rollups()
+    store.run_rollups()
+    store.downsample(now - BASE - 30 * MINUTE, "1m", labels={"host": "a"})
+    names = ("by_id", "by_host")
+    before = {name: store.sql(f"SELECT count(*) AS n, sum(count) AS c FROM {name}").rows()[0] for name in names}
+    assert store.delete("samples", {"series_id": 2}) == 360
+    for name in names:
+        store.refresh_rollup(name)
+        after = store.sql(f"SELECT count(*) AS n, sum(count) AS c FROM {name}").rows()[0]
+        assert (before[name]["n"] - after["n"], before[name]["c"] - after["c"]) == (60, 360)
+
+
+@pytest.mark.parametrize("source", ["metric.m", "t"])
+def test_a_start_offset_does_not_hide_what_only_the_rollup_has(store: Store, source: str) -> None:
+    ramp(store, 60)
+    store.write("t", {"time": BASE + np.arange(360) * 10 * SECOND, "host": "a", "value": np.arange(360)})
+    table = "t" if source == "t" else "samples"
+    store.create_rollup("kept", table, "1m", start_offset="1h")
+    store.set_retention(table, Retention(age=kymograph.store.jobs.now_micros() - BASE - 30 * MINUTE))
+    store.prune(force=True)
+    found = store.sql(f"SELECT count(*) AS n, max(value) AS v FROM {source}")
+    assert (found.rows(), found.tiers) == ([{"n": 360, "v": 359}], ["kept", "raw"])
+    query = "count_over_time(m[1h])" if source == "metric.m" else "count_over_time(t_value[1h])"
+    assert store.promql(query, time=BASE + HOUR).values.tolist() == [359.0]
+
+
+def test_a_range_that_is_refreshed_ends_where_the_rollup_does(store: Store) -> None:
+    """What is not due yet would not be watched: a deletion there would leave the summary for ever."""
+    now = kymograph.store.jobs.now_micros()
+    store.gauge("m", 1.0, time=now - 30 * MINUTE)
+    store.gauge("m", 1.0, time=now - 2 * HOUR)
+    store.create_rollup("m_1m", end_offset="1h")
+    store.refresh_rollup("m_1m", now - 3 * HOUR, now)
+    assert len(rows(store, "m_1m")) == 1
 
 
 def test_promql_reads_rollups_of_tables(store: Store) -> None:

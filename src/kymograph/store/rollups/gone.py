@@ -1,0 +1,56 @@
+"""Samples that a rollup can no longer be made of: summarised in place, or pushed out of their ring. Its rows stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+
+from kymograph.engine.interface import Engine
+from kymograph.model.schema import SAMPLES, SERIES_ID
+from kymograph.model.summary import Ints
+from kymograph.promql.tiers import BEGINNING
+from kymograph.store.rollups.definition import Rollup
+from kymograph.store.rollups.sources import group_numbers, numbered
+
+# By ids of scalar series, ascending: the time up to which, itself included, each has no samples of its own any more, µs.
+Bounds = Callable[[Ints], Ints]
+
+
+def ring_bounds(engine: Engine, ids: Ints, now: int) -> Ints:
+    """Up to when samples of rings may have been pushed out; BEGINNING for series that are no rings."""
+    rings = engine.rings.all()
+    found = np.full(len(ids), BEGINNING, np.int64)
+    for place in np.flatnonzero(np.isin(ids, np.fromiter(rings, np.int64))) if rings else ():
+        ring = rings[int(ids[place])]
+        found[place] = now - ring.slots * ring.step
+    return found
+
+
+def gone_of(engine: Engine, rollup: Rollup, bounds: Bounds) -> Callable[[pa.Table], Ints]:
+    """For rows of a rollup's table: the time up to which samples of theirs may be gone, µs; BEGINNING where none is."""
+    ids = np.fromiter(engine.series(), np.int64) if SAMPLES in rollup.tables else np.zeros(0, np.int64)
+    each = bounds(ids) if len(ids) else ids
+    ids, each = ids[each > BEGINNING], each[each > BEGINNING]
+    if not len(ids):
+        return lambda rows: np.full(rows.num_rows, BEGINNING, np.int64)
+    if rollup.query:
+        return lambda rows: np.full(rows.num_rows, int(each.max()), np.int64)
+    known = pa.table({SERIES_ID: pa.array(ids)})
+    if not rollup.by_series:
+        groups, labels = group_numbers(engine.series(), ids, rollup.labels)
+        known = pa.table(labels.of(groups))
+
+    def of(rows: pa.Table) -> Ints:
+        columns = {}
+        for label in rollup.labels:
+            column = rows[label]
+            plain = column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+            columns[label] = pa.chunked_array([*known[label].chunks, *plain.chunks], known[label].type)
+        numbers, _ = numbered(pa.table(columns), rollup.labels)
+        highest = np.full(int(numbers.max()) + 1, BEGINNING, np.int64)
+        np.maximum.at(highest, numbers[: len(ids)], each)
+        return highest[numbers[len(ids) :]]
+
+    return of
