@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,11 @@ def group_labels(labels: list[Labels], node: ast.Aggregate) -> list[Labels]:
     """The label set of each series' group."""
     if node.without:
         names = frozenset((*node.labels, NAME))
-        return [dropped(one, names) for one in labels]
+        return list(map(dropped, labels, repeat(names)))
     if not node.labels:
         return [()] * len(labels)
     names = frozenset(node.labels)
-    return [kept(one, names) for one in labels]
+    return list(map(kept, labels, repeat(names)))
 
 
 class Groups:
@@ -44,7 +45,7 @@ class Groups:
     def __init__(self, frame: Frame, keys: list[Labels]) -> None:
         found = unique(keys)
         self.labels = list(found)
-        self.of: Ints = np.fromiter((found[key] for key in keys), np.int64, len(keys))
+        self.of: Ints = np.fromiter(map(found.__getitem__, keys), np.int64, len(keys))
         self._frame = frame
         self._order = np.argsort(self.of, kind="stable")
         self._in_order = bool((self.of[1:] >= self.of[:-1]).all())

@@ -83,7 +83,7 @@ def settled(labels: list[Labels], values: Floats, present: Bools) -> Frame:
     places = unique(labels)
     if len(places) == len(labels):
         return Frame(labels, values, present)
-    rows = np.fromiter((places[one] for one in labels), np.int64, len(labels))
+    rows = np.fromiter(map(places.__getitem__, labels), np.int64, len(labels))
     shape = (len(places), values.shape[1])
     merged, there = np.zeros(shape), np.zeros(shape, np.int64)
     series, steps = np.nonzero(present)

@@ -87,7 +87,7 @@ def _part(result: PromResult, low: int, high: int, opening: str, closing: str) -
     heads = _joined(
         f'{closing}{{"metric":',
         pa.array(metrics_of(result.series[first:last]), pa.large_string()),
-        _joined(opening, times, ',"').take(pa.array(codes[begins])),
+        _joined(opening, times.take(pa.array(codes[begins])), ',"'),
     )
     pieces = [heads, _joined('"],[', times, ',"'), numbers(result.values[low:high][changed]).cast(pa.large_string())]
     order = np.empty((len(bits), 2), np.int64)
