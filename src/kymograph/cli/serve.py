@@ -36,6 +36,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="full: a stored row survives power loss; normal: it survives a crash of the process; off: the system decides.",
 )
+@click.option(
+    "--exemplars",
+    type=click.IntRange(0),
+    default=100_000,
+    show_default=True,
+    metavar="N",
+    help="Exemplars kept, the newest; 0 keeps none.",
+)
 @click.option("--tls-cert", type=_FILE, help="PEM file of the certificate.")
 @click.option("--tls-key", type=_FILE, help="PEM file of its key.")
 @click.option("--auth", is_flag=True, help="Ask for tokens on loopback too.")
@@ -46,7 +54,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--alertmanager", "alertmanagers", multiple=True, metavar="URL", help="Tell it about alerts; may be repeated."
 )
 @click.option("--open", "open_browser", is_flag=True, help="Show the page in a browser.")
-def serve(dir: Path, cap: int, retention: int, sync: Any, **listening: Any) -> int:
+def serve(dir: Path, cap: int, retention: int, sync: Any, exemplars: int, **listening: Any) -> int:
     """Record this machine into DIR and serve it: live page, SQL and telemetry over HTTP.
 
     DIR is made when missing. Ctrl-C stops it; nothing accepted is lost.
@@ -64,4 +72,4 @@ def serve(dir: Path, cap: int, retention: int, sync: Any, **listening: Any) -> i
     listening |= {
         name: list(listening[name]) for name in ("scrape", "topics", "allowed_hosts", "rules", "alertmanagers")
     }
-    return run(dir, cap=cap or None, age=retention or None, sync=sync, **listening)
+    return run(dir, cap=cap or None, age=retention or None, sync=sync, exemplars=exemplars, **listening)

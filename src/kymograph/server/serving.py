@@ -106,6 +106,7 @@ def serve(
     cap: int | None = 500 * 10**6,
     age: int | None = 90 * 86_400 * SECOND,
     sync: Sync = "full",
+    exemplars: int = 100_000,
     **listening: Any,
 ) -> int:
     """Record into `dir` and serve it until SIGTERM or Ctrl-C. Prints the address once it answers.
@@ -114,7 +115,7 @@ def serve(
         dir: the store's folder, made when missing.
         cap: bytes the folder may take, None is unbounded.
         age: µs after which rows go, None is unbounded.
-        sync: see `StoreOptions`.
+        sync, exemplars: see `StoreOptions`.
         **listening: the fields of `ServeOptions`.
 
     Returns:
@@ -124,7 +125,7 @@ def serve(
         with _signals() as stop:
             options = ServeOptions(**listening)
             alerting = Alerting(options.rules, options.alertmanagers)
-            slot = StoreSlot(dir, StoreOptions(sync=sync, cap=cap, age=age), alerting.attach)
+            slot = StoreSlot(dir, StoreOptions(sync=sync, cap=cap, age=age, exemplars=exemplars), alerting.attach)
             return _run(slot, options, alerting, stop)
     except KymographError as error:
         _say(f"error: {error}", sys.stderr)
