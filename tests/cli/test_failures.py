@@ -55,7 +55,9 @@ def test_wrong_usage(kymo: Kymo, folder: Path, arguments: list[str]) -> None:
         (["sql", "DIR", "SELEC 1"], "SELEC"),
         (["sql", "DIR", "SELECT * FROM nowhere"], "nowhere"),
         (["sql", "DIR", "DROP TABLE gpu"], "DROP"),
-        (["export", "DIR", "nowhere"], "no table nowhere"),
+        (["export", "DIR", "nowhere"], "no table nowhere (there are: gpu, samples)"),
+        (["sql", "http://127.0.0.1:8000", "SELECT 1"], "not the address of a server"),
+        (["compact", "https://127.0.0.1:8000"], "not the address of a server"),
         (["export", "DIR", "gpu", "--columns", "nothing"], "nothing"),
         (["export", "DIR", "gpu", "--label", "n=1"], "'n'"),
         (["export", "DIR", "gpu", "--output", "DIR/no/such/file.csv"], "no/such"),
@@ -158,6 +160,8 @@ def test_a_locked_store_names_its_process(folder: Path) -> None:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert str(os.getpid()).encode() in err
+    assert b"read_only" not in err  # which is Python
+    assert b"use its HTTP API" in err
 
 
 def test_serving_until_sigterm(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_rollups(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert [line.split()[0] for line in lines] == ["hosts", "m_1m", "m_5m"]
         assert "samples every 1m by name, host" in lines[0]
         assert main(["rollup", "drop", folder, "m_5m"]) == 1
-        assert "/api/rollups" in capsys.readouterr().err
+        assert "use its HTTP API" in capsys.readouterr().err
     assert main(["rollup", "drop", folder, "m_1m"]) == 1
     assert main(["rollup", "drop", folder, "m_5m"]) == 0
     assert main(["rollup", "list", folder, "--json"]) == 0

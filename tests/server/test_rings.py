@@ -183,6 +183,15 @@ def test_garbage(http: httpx.Client, body: bytes) -> None:
     assert http.post("/metrics/lookup", json={"name": "garbage"}).status_code == 404
 
 
+def test_what_is_missing_is_said_to_be(http: httpx.Client) -> None:
+    for field in ("ts", "value"):
+        body = {key: value for key, value in GOOD.items() if key != field}
+        for given in (body, [GOOD, body]):
+            answer = http.post("/ingest/gauge", json=given)
+            assert answer.status_code == 400
+            assert answer.json()["error"]["message"] == f"sample {int(given is not body)} has no {field}"
+
+
 def test_ids_that_are_none(http: httpx.Client) -> None:
     for number in (0, -1, 10**6, 2**63, 10**30):
         ingest(http, "gauge", {"metric_id": number, "ts": 1, "value": 1}, 404)

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from kymograph.cli.words import DURATION, TIME, folder, opened, pairs
-from kymograph.errors import StoreLocked
 from kymograph.model.time import isoformat
 from kymograph.options import Retention
 from kymograph.store.rollups.definition import duration
-from kymograph.store.store import Store
-
-_BESIDE = "stop the server for a moment, or use its HTTP API: /api/rollups"
-
-
-@contextmanager
-def _writing(dir: Path) -> Iterator[Store]:
-    try:
-        with opened(dir) as store:
-            yield store
-    except StoreLocked as problem:
-        problem.hint = _BESIDE
-        raise
 
 
 @click.group()
@@ -79,7 +63,7 @@ def create(
     end_offset: int,
 ) -> None:
     """Create the rollup NAME and make what is there already."""
-    with _writing(dir) as store:
+    with opened(dir) as store:
         made = store.create_rollup(
             name,
             source,
@@ -101,7 +85,7 @@ def create(
 @click.option("--end", type=TIME, help="Make buckets before this anew.")
 def refresh(dir: Path, name: str, start: int | None, end: int | None) -> None:
     """Bring the rollup NAME up to date."""
-    with _writing(dir) as store:
+    with opened(dir) as store:
         rows = store.refresh_rollup(name, start, end)
     click.echo(f"{rows:,} rows written")
 
@@ -111,7 +95,7 @@ def refresh(dir: Path, name: str, start: int | None, end: int | None) -> None:
 @click.argument("name")
 def drop(dir: Path, name: str) -> None:
     """Forget the rollup NAME with its rows."""
-    with _writing(dir) as store:
+    with opened(dir) as store:
         store.drop_rollup(name)
     click.echo(f"rollup {name} is dropped", err=True)
 
@@ -139,7 +123,7 @@ def downsample(
         return
     if policy is None and (older_than is None or interval is None):
         raise click.UsageError("give --older-than and --interval, or --policy")
-    with _writing(dir) as store:
+    with opened(dir) as store:
         if policy is not None:
             _show(store.downsample_policy(policy, name, chosen))
             return

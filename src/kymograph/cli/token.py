@@ -7,11 +7,8 @@ from pathlib import Path
 import click
 
 from kymograph.cli.words import folder, opened
-from kymograph.errors import StoreLocked
 from kymograph.model.time import isoformat
 from kymograph.store import tokens
-
-_BESIDE = "stop the server for a moment, or use its HTTP API: /api/tokens"
 
 
 @click.group()
@@ -25,12 +22,8 @@ def token() -> None:
 @click.option("--name", default="", help="What it is for.")
 def create(dir: Path, role: str, name: str) -> None:
     """Create a token and print it: the only time it can be seen."""
-    try:
-        with opened(dir, create=True) as store:
-            made = tokens.create(store.engine, role, name)
-    except StoreLocked as problem:
-        problem.hint = _BESIDE
-        raise
+    with opened(dir, create=True) as store:
+        made = tokens.create(store.engine, role, name)
     click.echo(made)
     click.echo("keep it: it is stored as a hash and cannot be shown again", err=True)
 
@@ -52,10 +45,6 @@ def list_(dir: Path) -> None:
 @click.argument("id")
 def revoke(dir: Path, id: str) -> None:
     """Refuse the token with this ID from now on."""
-    try:
-        with opened(dir) as store:
-            tokens.revoke(store.engine, id)
-    except StoreLocked as problem:
-        problem.hint = _BESIDE
-        raise
+    with opened(dir) as store:
+        tokens.revoke(store.engine, id)
     click.echo(f"token {id} is revoked", err=True)

@@ -96,6 +96,11 @@ def opened(dir: Path, *, read_only: bool = False, create: bool = False, **option
         read_only: works beside a running server.
         create: make the store when there is none; otherwise that is an error, so that a mistyped name leaves nothing.
     """
+    if dir.parts[:1] in (("http:",), ("https:",)):
+        raise InvalidInput(
+            "this verb takes the folder of a store, not the address of a server",
+            hint="ask the server itself over HTTP: its page /docs says how",
+        )
     if not create and not read_only:
         if not dir.is_dir():
             raise NotFound(f"there is no folder {dir}")
@@ -105,8 +110,7 @@ def opened(dir: Path, *, read_only: bool = False, create: bool = False, **option
     try:
         store = connect(dir, read_only=read_only, **options)
     except StoreLocked as problem:
-        if not problem.hint:
-            problem.hint = "stop it first"
+        problem.hint = "stop that process, or, if it is kymo serve, use its HTTP API: its page /docs says how"
         raise
     with store:
         yield store

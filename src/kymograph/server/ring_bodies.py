@@ -136,6 +136,8 @@ def _numbers(what: str, values: Sequence[Any]) -> Any:
     kinds = set(map(type, values))
     if not kinds <= {int, float}:
         place = next(place for place, value in enumerate(values) if type(value) not in (int, float))
+        if values[place] is None:
+            raise InvalidInput(f"sample {place} has no {what}")
         raise InvalidInput(f"sample {place}: {what} must be a number, not {str(values[place])[:60]!r}")
     try:
         if kinds == {int} and what == "ts":

@@ -196,5 +196,5 @@ def _row_width(schema: TableSchema, names: Sequence[str]) -> int:
 def _schema(engine: Engine, table: str) -> TableSchema:
     schema = engine.tables().get(table)
     if schema is None:
-        raise NotFound(f"there is no table {table}")
+        raise NotFound(f"there is no table {table}", hint="there are: " + ", ".join([*engine.tables()][:20]))
     return schema
