@@ -30,7 +30,8 @@ _TIMES = {"valid": "count", "least": "first_time", "most": "last_time"}
 
 def answered(keeper: TierKeeper, source: Summarised, asked: Asked) -> Routed | None:
     """What summaries in place of samples and beside them have of a selection; None where none has any."""
-    tiers, selection = keeper.tiers_of(source.table), asked.selection
+    selection = asked.selection
+    tiers = keeper.tiers_of(source.table, lambda: source.series(selection.matchers))
     found = None
     if source.table == SAMPLES and keeper.replaced_upto() is not None:
         found = keeper.replaced(source.series(selection.matchers), selection.start, selection.end)

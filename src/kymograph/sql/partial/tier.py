@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,8 +62,8 @@ class Replaced:
 class TierKeeper(Protocol):
     """Who knows the rollups of a table."""
 
-    def tiers_of(self, table: str) -> Sequence[Tier]:
-        """Coarsest first."""
+    def tiers_of(self, table: str, series: Callable[[], Ints]) -> Sequence[Tier]:
+        """Coarsest first. `series` tells which scalar series are asked for where the table is `samples`."""
 
     def replaced(self, ids: Ints, start: int | None, end: int | None) -> Replaced | None:
         """What is in place of samples of these series (ascending) in [start, end) µs; None where nothing is."""

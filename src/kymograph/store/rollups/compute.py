@@ -27,11 +27,14 @@ from kymograph.store.rollups.definition import ROWS, Rollup, column_of
 from kymograph.store.rollups.sources import Rows, Series, group_numbers, numbered, scalar_rows, stored, table_rows
 
 
-def compute(engine: Engine, rollup: Rollup, below: Rollup | None, start: int, end: int) -> pa.Table:
+def compute(engine: Engine, rollup: Rollup, below: Rollup | None, start: int, end: int) -> pa.Table | None:
     """Rows of the buckets in [start, end), both multiples of `rollup.every`; columns of the rollup's table.
 
     Args:
         below: the rollup that is the source, None where the source holds samples or rows.
+
+    Returns:
+        None where the source has, or was given meanwhile, a label that tells series apart and the rollup does not know.
     """
     # a grouped row's increase begins at the last sample of the bucket before
     early = start - (rollup.every if rollup.grouped and (below is None or not below.grouped) else 0)
@@ -40,11 +43,15 @@ def compute(engine: Engine, rollup: Rollup, below: Rollup | None, start: int, en
     schema = engine.tables().get(rollup.source)
     if schema is None:
         return _empty(rollup)
+    if not rollup.grouped and not set(schema.labels) <= set(rollup.labels):
+        return None
     if below is None:
         rows = table_rows(engine, schema, early, end, rollup.fields)
     else:
         names = [column_of(field, name) for field in rollup.fields or ("",) for name in STATISTICS]
         rows = table_rows(engine, schema, early, end, [ROWS, *names])
+    if engine.tables()[rollup.source].labels != schema.labels:
+        return None
     return _of_rows(engine, rollup, below, schema, rows, start)
 
 

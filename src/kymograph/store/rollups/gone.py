@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from kymograph.engine.interface import Engine
+from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, SERIES_ID
 from kymograph.model.summary import Ints
+from kymograph.model.time import TIME
 from kymograph.promql.tiers import BEGINNING
 from kymograph.store.rollups.definition import Rollup
 from kymograph.store.rollups.sources import group_numbers, numbered
@@ -18,13 +20,17 @@ from kymograph.store.rollups.sources import group_numbers, numbered
 Bounds = Callable[[Ints], Ints]
 
 
-def ring_bounds(engine: Engine, ids: Ints, now: int) -> Ints:
+def ring_bounds(engine: Engine, ids: Ints) -> Ints:
     """Up to when samples of rings may have been pushed out; BEGINNING for series that are no rings."""
     rings = engine.rings.all()
     found = np.full(len(ids), BEGINNING, np.int64)
-    for place in np.flatnonzero(np.isin(ids, np.fromiter(rings, np.int64))) if rings else ():
-        ring = rings[int(ids[place])]
-        found[place] = now - ring.slots * ring.step
+    mine = np.flatnonzero(np.isin(ids, np.fromiter(rings, np.int64))) if rings else np.zeros(0, np.int64)
+    if not len(mine) or SAMPLES not in engine.tables():
+        return found
+    newest = engine.latest(SAMPLES, [Matcher(SERIES_ID, "in", frozenset(ids[mine].tolist()))])
+    for number, time in zip(newest[SERIES_ID].to_pylist(), newest[TIME].cast(pa.int64()).to_pylist(), strict=True):
+        ring = rings[number]
+        found[np.searchsorted(ids, number)] = (time // ring.step - ring.slots + 1) * ring.step - 1
     return found
 
 

@@ -18,6 +18,7 @@ from kymograph.store.jobs import now_micros
 from kymograph.store.rollups import definition, touched
 from kymograph.store.rollups.definition import ROWS, Rollup
 from kymograph.store.rollups.downsampling import Downsampling
+from kymograph.store.rollups.gone import ring_bounds
 from kymograph.store.rollups.levels import DOCUMENT, KEY, State
 from kymograph.store.rollups.lines import Line, boundaries, table_of
 from kymograph.store.rollups.replaced import replaced
@@ -46,9 +47,9 @@ class WritersKeeper:
         """See `promql.tiers.Keeper`."""
         return _table_tiers(self._engine, self._now(), table), self._touched.lost(table)
 
-    def tiers_of(self, table: str) -> list[SqlTier]:
+    def tiers_of(self, table: str, series: Callable[[], Ints]) -> list[SqlTier]:
         """See `sql.partial.tier.TierKeeper`."""
-        return _sql_tiers(self._engine, self._now(), table, self._touched.lost(table))
+        return _sql_tiers(self._engine, self._now(), table, self._touched.lost(table), series)
 
     def replaced(self, ids: Ints, start: int | None, end: int | None) -> Replaced | None:
         """See `sql.partial.tier.TierKeeper`."""
@@ -93,9 +94,9 @@ class ReadersKeeper:
         """See `promql.tiers.Keeper`."""
         return _table_tiers(self._engine, self._now(), table), self._lost(table)
 
-    def tiers_of(self, table: str) -> list[SqlTier]:
+    def tiers_of(self, table: str, series: Callable[[], Ints]) -> list[SqlTier]:
         """See `sql.partial.tier.TierKeeper`."""
-        return _sql_tiers(self._engine, self._now(), table, self._lost(table))
+        return _sql_tiers(self._engine, self._now(), table, self._lost(table), series)
 
     def replaced(self, ids: Ints, start: int | None, end: int | None) -> Replaced | None:
         """See `sql.partial.tier.TierKeeper`."""
@@ -190,9 +191,11 @@ def _table_tiers(engine: Engine, now: _Now, table: str) -> list[Tier]:
     return sorted(found, key=lambda tier: tier.width)
 
 
-def _sql_tiers(engine: Engine, now: _Now, table: str, lost: int) -> list[SqlTier]:
+def _sql_tiers(engine: Engine, now: _Now, table: str, lost: int, series: Callable[[], Ints]) -> list[SqlTier]:
     """The rollups of a table or of samples, coarsest first, and of equal ones those by labels, which have fewer rows."""
     found = []
+    if table == SAMPLES and now.known and engine.rings.all():
+        lost = max(lost, int(ring_bounds(engine, series()).max(initial=BEGINNING)) + 1)
     for name, rollup in now.known.items():
         if rollup.query or now.known[now.chain(name)[-1]].source != table:
             continue

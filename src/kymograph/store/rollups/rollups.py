@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ class Rollups:
         self._seen: dict[str, tuple[int, int]] = {}
         self._known = {name: Rollup.from_document(told) for name, told in engine.documents(DOCUMENT).items()}
         # samples that are elsewhere; who replaces them in place knows more
-        self.bounds: Bounds = lambda ids: ring_bounds(engine, ids, now_micros())
+        self.bounds: Bounds = lambda ids: ring_bounds(engine, ids)
 
     def known(self) -> dict[str, Rollup]:
         """All definitions by name."""
@@ -76,8 +77,10 @@ class Rollups:
         """Keep a definition, with the table it fills."""
         with self._working:
             there = self._known.get(rollup.name)
-            if there == rollup:
-                return there
+            if there is not None:
+                there = self._followed(there)
+                if there == rollup or self._grew_to(there, rollup):
+                    return there
             present = self._engine.tables().get(rollup.name)
             # an empty one of the same kind is what a crash in here leaves
             mine = present == wanted and not self._engine.statistics(rollup.name).rows
@@ -218,9 +221,34 @@ class Rollups:
                 fresh = asked(rollup, low, high, self._engine.tables(), self._ask)
                 low, high = span(rollup, low, high)
             else:
-                fresh = compute(self._engine, rollup, below, low, high)
+                while (made := compute(self._engine, rollup, below, low, high)) is None:
+                    rollup = self._followed(rollup)
+                fresh = made
             rows += replace(self._engine, rollup, fresh, (low, high), gone, lost, absent)
         return rows
+
+    def _followed(self, rollup: Rollup) -> Rollup:
+        """The rollup with the labels that its source has been given since, where it has a row for every series."""
+        schema = self._engine.tables().get(rollup.source)
+        if schema is None or rollup.grouped or rollup.query or set(schema.labels) <= set(rollup.labels):
+            return rollup
+        mine = self._engine.tables()[rollup.name]
+        fresh = [label for label in schema.labels if label not in rollup.labels]
+        # rows from before have null there, as those have that they summarise
+        wanted = mine.extended(labels=[label for label in fresh if label not in mine.labels])
+        if wanted != mine:
+            self._engine.alter_table(wanted)
+        rollup = dataclasses.replace(rollup, labels=(*rollup.labels, *fresh))
+        self._engine.put_document(DOCUMENT, rollup.name, rollup.to_document())
+        self._known = {**self._known, rollup.name: rollup}
+        return rollup
+
+    def _grew_to(self, there: Rollup, asked: Rollup) -> bool:
+        """Whether a rollup by all labels of its source, asked for by their names, has only got more of them since."""
+        schema = self._engine.tables().get(there.source)
+        if schema is None or there.grouped or not set(schema.required) <= set(asked.labels) <= set(there.labels):
+            return False
+        return dataclasses.replace(asked, labels=there.labels, grouped=False) == there
 
     def _complete(self, rollup: Rollup) -> None:
         """Tables of earlier versions do not count the rows of scalar series yet."""

@@ -455,6 +455,23 @@ def test_deletions_spare_what_has_no_samples_any_more(store: Store) -> None:
         assert (before[name]["n"] - after["n"], before[name]["c"] - after["c"]) == (60, 360)
 
 
+def test_sql_of_a_ring_reads_what_it_has_pushed_out(store: Store) -> None:
+    ramp(store, 1, start=BASE + 59 * MINUTE)
+    store.ring("r", "1s", 60)
+    store.create_rollup("kept", "samples", "1m")
+    now = kymograph.store.jobs.now_micros() // MINUTE * MINUTE - 6 * MINUTE
+    for minute in range(4):
+        for second in range(0, 60, 10):
+            store.gauge("r", 1.0, time=now + minute * MINUTE + second * SECOND)
+        store.run_rollups()
+    assert len(store.scan("samples", {"series_id": 2})) == 6
+    text = "SELECT count(*) AS n FROM metric.r WHERE time >= $start"
+    for late, count, approximate in ((0, 24, False), (MINUTE, 18, False), (1, 18, True)):
+        found = store.sql(text, start=np.datetime64(now + late, "us").item())
+        assert (found.rows(), found.approximate) == ([{"n": count}], approximate)
+    assert not store.sql("SELECT count(*) AS n FROM metric.m WHERE time > $start", start="2026-01-01").approximate
+
+
 @pytest.mark.parametrize("source", ["metric.m", "t"])
 def test_a_start_offset_does_not_hide_what_only_the_rollup_has(store: Store, source: str) -> None:
     ramp(store, 60)
