@@ -162,6 +162,14 @@ def conform(table: pa.Table, schema: TableSchema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
 
 
+def known_series(rows: pa.Table, schema: TableSchema) -> pa.Table:
+    """Rows of whole tables without those that have a label which came after `schema`: they are of other series."""
+    for column in rows.schema:
+        if pa.types.is_dictionary(column.type) and column.name not in schema.labels:
+            rows = rows.filter(pc.is_null(rows[column.name]))
+    return rows
+
+
 def conform_plain(data: Mapping[Any, Any], schema: TableSchema) -> pa.RecordBatch | None:
     """What `conform(to_table(data), schema)` makes of a dict of lists of plain Python values, in a quarter of the time.
 

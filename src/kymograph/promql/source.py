@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kymograph.engine.interface import Engine, Scan
+from kymograph.model.batch import known_series
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, SERIES_ID, TableSchema
 from kymograph.model.time import TIME, micros_of
@@ -112,7 +113,7 @@ class Source:
                 mask &= matcher_mask(matcher, names)
         if not mask.any():
             return
-        latest = self._engine.latest(schema.name)
+        latest = known_series(self._engine.latest(schema.name), schema)
         columns = {label: _text(latest.column(label)) for label in schema.labels}
         chosen = np.ones(latest.num_rows, np.bool_)
         for matcher in matchers:
@@ -206,6 +207,9 @@ class Source:
                 matchers.append(Matcher(label, "in", frozenset(values)))
         keys = np.array([_key(codes, row) for row in wide.rows], np.int64)
         order = np.argsort(keys)
+        # rows with a label that has come since the series were selected are of others
+        fresh = [label for label in self._engine.labels(wide.schema.name) if label not in labels]
+        matchers += [Matcher(label, "=", "") for label in fresh]
         scan = self._engine.scan(wide.schema.name, matchers, start + 1, end + 1, [*labels, TIME, *wide.fields])
         for batch in scan.batches():
             meter.spend(batch.num_rows * len(wide.fields))

@@ -29,6 +29,11 @@ class Readable:
         streams = self._streams(tables)
         return {**tables, **{name: table_schema_of(name, schema) for name, schema in streams.items()}}
 
+    def labels(self, name: str) -> tuple[str, ...]:
+        """The labels of a table as of now; streams get no more than they have."""
+        schema = self._engine.tables().get(name)
+        return () if schema is None else schema.labels
+
     def latest(self, name: str, matchers: Sequence[Matcher] = ()) -> pa.Table:
         """The newest row of every series; of a stream that holds rows only its label."""
         tables = self._engine.tables()

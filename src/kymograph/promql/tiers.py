@@ -215,11 +215,18 @@ class _Reading:
 
         def rows(tier: Tier, start: int, end: int) -> Summaries:
             schema = self._engine.tables()[tier.table]
-            order = [wide.schema.labels.index(label) for label in schema.labels]
-            labels = [tuple(row[place] for place in order) for row in wide.rows]
+            known = wide.schema.labels
+            order = [known.index(label) for label in schema.labels if label in known]
+            # a label that has come since the last buckets were made is null in all of them
+            others = [place for place in range(len(known)) if place not in order]
+            some = [number for number, row in enumerate(wide.rows) if not any(row[place] for place in others)]
+            if not some:
+                return together([], self._names)
+            labels = [tuple(wide.rows[number][place] for place in order) for number in some]
+            schema = replace(schema, labels=tuple(known[place] for place in order), later=0)
             columns = [f"{field}_{name}" for field in wide.fields for name in self._names]
             found = self._fields(replace(wide, schema=schema, rows=labels, fields=columns), start - 1, end - 1)
-            return _unfolded(found, len(wide.rows), len(wide.fields), self._names, first)
+            return _unfolded(found, np.array(some) + first, len(wide.rows), len(wide.fields), self._names)
 
         def counts(tier: Tier, start: int, end: int) -> tuple[int, int]:
             several = (
@@ -293,19 +300,19 @@ class _Reading:
         return summarised(rows.series, bucket, rows["first_time"], rows["first"])
 
 
-def _unfolded(found: SeriesSet, rows: int, fields: int, names: Sequence[str], first: int) -> Summaries:
-    """Summaries of fields × rows series from the columns of each, which came as series of their own."""
+def _unfolded(found: SeriesSet, series: Ints, rows: int, fields: int, names: Sequence[str]) -> Summaries:
+    """Summaries of `series` of one field, and of those `rows` further on of each other one, from the columns of each,
+    which came as series of their own."""
     parts = []
     for field in range(fields):
         columns = {}
         for place, name in enumerate(names):
-            block = (field * len(names) + place) * rows
-            low, high = found.offsets[block], found.offsets[block + rows]
+            block = (field * len(names) + place) * len(series)
+            low, high = found.offsets[block], found.offsets[block + len(series)]
             values = found.values[low:high]
             columns[name] = values.astype(np.int64) if STATISTICS[name] == "int64" else values
-        counts = np.diff(found.offsets[block : block + rows + 1])
-        series = np.repeat(np.arange(rows) + first + field * rows, counts)
-        parts.append(Summaries(series, found.times[low:high], columns))
+        counts = np.diff(found.offsets[block : block + len(series) + 1])
+        parts.append(Summaries(np.repeat(series + field * rows, counts), found.times[low:high], columns))
     return together(parts, names)
 
 

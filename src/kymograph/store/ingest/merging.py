@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kymograph.engine.interface import Engine
+from kymograph.model.batch import known_series
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import TableSchema
 from kymograph.model.time import TIME, micros_of
@@ -73,10 +74,7 @@ def _met(engine: Engine, schema: TableSchema, rows: pa.Table) -> pa.Table | None
         values = rows[label].unique().to_pylist() if label in rows.column_names else [None]
         if len(values) <= _NAMED:
             matchers.append(Matcher(label, "in", frozenset(values)))
-    found = engine.scan(schema.name, matchers, int(times.min()), int(times.max()) + 1).table()
-    # rows with a label that has come since are of other series
-    for label in set(engine.tables()[schema.name].labels).difference(schema.labels).intersection(found.column_names):
-        found = found.filter(pc.is_null(found[label]))
+    found = known_series(engine.scan(schema.name, matchers, int(times.min()), int(times.max()) + 1).table(), schema)
     if not found.num_rows:
         return None
     fields = found.select([name for name, _ in schema.fields])
