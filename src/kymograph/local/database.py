@@ -102,8 +102,20 @@ class Database:
                 raise StorageError(f"{self.path} holds no store yet")
             self._create()
         row = self._db.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
-        if row is None or row[0] != str(VERSION):
-            raise Corrupt(f"{self.path} has format version {row and row[0]!r}, this release reads {VERSION}")
+        self.check_version("a format", None if row is None else row[0], str(VERSION))
+
+    def check_version(self, what: str, found: str | None, known: str) -> None:
+        """Refuse what another release wrote, and leave it as it is; what no release writes is damage.
+
+        Raises:
+            StorageError, Corrupt.
+        """
+        if found == known:
+            return
+        message = f"{self.path} has {what} of version {found}, this release reads {known}"
+        if found is not None and found.isdecimal():
+            raise StorageError(message, hint="open it with the release that wrote it, or a newer one")
+        raise Corrupt(message)
 
     def _create(self) -> None:
         with self.transaction():

@@ -56,12 +56,12 @@ class Ledger:
         """Whether the tables are there.
 
         Raises:
-            Corrupt: those of another version are.
+            StorageError: those of another version are.
         """
         if not self._there:
             row = self._db.execute("SELECT value FROM meta WHERE key = ?", (_VERSION_KEY,)).fetchone()
-            if row is not None and row[0] != VERSION:
-                raise Corrupt(f"{self.catalog.path} has streams of version {row[0]!r}, this release reads {VERSION}")
+            if row is not None:
+                self.catalog.check_version("streams", row[0], VERSION)
             self._there = row is not None
         return self._there
 
