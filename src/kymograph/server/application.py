@@ -18,6 +18,7 @@ from kymograph.server.routes import (
     dashboards,
     imports,
     influx,
+    lifecycle,
     metrics,
     otlp,
     pages,
@@ -56,7 +57,7 @@ Errors are `{"error": {"code", "message", "hint"}}`. Times are ISO 8601 in UTC; 
 
 def create_app(state: ServerState) -> FastAPI:
     """The ASGI application over a state that is already made; starting and stopping what it holds is the caller's."""
-    app = _application(state, (*_STORE, access, namespaces, pages))
+    app = _application(state, (*_STORE, access, lifecycle, namespaces, pages))
     app.add_middleware(NamespaceHall, state=state, make=lambda inner: _application(inner, _STORE))
     app.add_middleware(
         Guard, gate=state.gate, meter=state.meter, pool=state.light, limits=state.limits, hosts=state.hosts

@@ -27,8 +27,8 @@ from kymograph.server.limits import Limits
 from kymograph.server.pool import Pool
 from kymograph.store.tokens import ROLES
 
-# no data in them: the page itself, its assets, the API's description and the door to get in
-_PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/api/session"})
+# no data in them: the page itself, its assets, the API's description, the door to get in, and whether it is open
+_PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/api/session", "/-/healthy", "/-/ready"})
 # what differs from the rule: GET needs read, writing rows needs write, every other method admin
 _NEEDS = {
     ("POST", "/api/sql"): "read",

@@ -9,7 +9,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -126,7 +126,8 @@ def serve(
             options = ServeOptions(**listening)
             alerting = Alerting(options.rules, options.alertmanagers)
             slot = StoreSlot(dir, StoreOptions(sync=sync, cap=cap, age=age, exemplars=exemplars), alerting.attach)
-            return _run(slot, options, alerting, stop)
+            with _hangup(slot, alerting):
+                return _run(slot, options, alerting, stop)
     except KymographError as error:
         _say(f"error: {error}", sys.stderr)
         return 1
@@ -164,13 +165,36 @@ def _signals() -> Iterator[_Stop]:
             signal.signal(each, handler)
 
 
+@contextmanager
+def _hangup(slot: StoreSlot, alerting: Alerting) -> Iterator[None]:
+    """SIGHUP reads the rule files again."""
+
+    def read() -> None:
+        # a store that is not open yet reads them when it is; what is wrong with them is in the log
+        with suppress(KymographError):
+            alerting.reload(slot.get())
+
+    def asked(*_: object) -> None:
+        threading.Thread(target=read, name="kymograph-reload", daemon=True).start()
+
+    sign = getattr(signal, "SIGHUP", None)
+    if sign is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(sign, asked)
+    try:
+        yield
+    finally:
+        signal.signal(sign, former)
+
+
 def _run(slot: StoreSlot, options: ServeOptions, alerting: Alerting, stop: _Stop) -> int:
     """One run: what is started is stopped in reverse order, whatever happens between."""
     limits = Limits()
     gate = Gate(options.asks_for_tokens, lambda token: tokens.verify(slot.get().engine, token), limits)
     supervisor = _recorder(slot, options)
     state = ServerState(slot, gate, supervisor, options.names, limits)
-    state.alerts, state.prefix = alerting.sender, checked_prefix(options.path_prefix)
+    state.alerts, state.rules, state.prefix = alerting.sender, alerting, checked_prefix(options.path_prefix)
     config = config_of(create_app(state), limits, options.tls_cert, options.tls_key)
     with listen(options.host, options.port) as door:
         address = options.address(door.getsockname()[1])

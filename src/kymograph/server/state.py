@@ -11,6 +11,7 @@ from typing import Any
 
 from kymograph.collect.alertmanager import AlertSender
 from kymograph.collect.supervisor import Supervisor
+from kymograph.server.alerting import Alerting
 from kymograph.server.auth import Gate
 from kymograph.server.limits import Limits
 from kymograph.server.live import Hub
@@ -28,6 +29,7 @@ class ServerState:
         gate: who may do what.
         supervisor: what records; None serves a store without recording into it.
         alerts: tells about alerts; None where nobody is told.
+        rules: the rule files; None where there are none to read again.
         prefix: path prefix that a reverse proxy may leave on, such as `/kymograph`, or "".
         hosts: names that the Host header may say beside loopback and the address bound to.
         light, heavy: threads for short calls, and for queries and exports, which must not hold those up.
@@ -44,6 +46,7 @@ class ServerState:
     meter: Meter = field(default_factory=Meter)
     started: float = field(default_factory=time.time)
     alerts: AlertSender | None = None
+    rules: Alerting | None = None
     prefix: str = ""
     light: Pool = field(init=False)
     heavy: Pool = field(init=False)
@@ -59,7 +62,7 @@ class ServerState:
     def within(self, slot: StoreSlot) -> ServerState:
         """This state over a namespace: other rows and no recording; the same gate, limits and threads."""
         inner = copy.copy(self)
-        inner.slot, inner.supervisor, inner.hub, inner.alerts = slot, None, Hub(), None
+        inner.slot, inner.supervisor, inner.hub, inner.alerts, inner.rules = slot, None, Hub(), None, None
         inner.info = Fresh(1.0, lambda: inner.light.run(lambda: inner.slot.get().info()))
         return inner
 

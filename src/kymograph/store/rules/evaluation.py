@@ -30,6 +30,8 @@ _STALE = float(np.array([STALE], np.int64).view(np.float64)[0])
 
 Found = list[tuple[Mapping[str, str], float]]
 Samples = dict[tuple[str, Labels], float]
+# metric names and labels
+Series = frozenset[tuple[str, Labels]]
 
 
 @dataclass
@@ -47,7 +49,7 @@ class RuleState:
     problem: str = ""
     seconds: float = 0.0
     evaluated: int | None = None
-    series: frozenset[tuple[str, Labels]] = frozenset()
+    series: Series = frozenset()
     restored: bool = False
 
     @property
@@ -61,6 +63,7 @@ class GroupState:
 
     Attributes:
         url: where this server is reached, for templates.
+        ended: series of rules that were in its place, which end with the next evaluation.
     """
 
     group: Group
@@ -68,6 +71,7 @@ class GroupState:
     rules: list[RuleState] = field(default_factory=list)
     seconds: float = 0.0
     evaluated: int | None = None
+    ended: Series = frozenset()
 
     def __post_init__(self) -> None:
         for rule in self.group.rules:
@@ -99,6 +103,8 @@ class GroupState:
                 notices = state.book.due(now, self.group.interval)
                 if notices:
                     notify(notices)
+        end(store, self.ended.difference(*(state.series for state in self.rules)), now - self.group.offset)
+        self.ended = frozenset()
         self.seconds, self.evaluated = clock.monotonic() - began, now
 
     def _one(self, store: Store, state: RuleState, now: int) -> None:
@@ -144,6 +150,19 @@ class GroupState:
             samples[ALERTS, tuple(sorted((*alert.labels, ("alertstate", alert.state))))] = 1.0
             samples[FOR_STATE, alert.labels] = float(alert.active // 10**6)
         return samples
+
+
+def end(store: Store, series: Series, now: int) -> None:
+    """Mark series as ended at `now`, µs; where that fails they end once nobody looks back to them."""
+    if not series:
+        return
+    try:
+        ids = store.series_ids([(name, dict(labels)) for name, labels in series])
+        store.append_samples(ids, np.full(len(ids), now), np.full(len(ids), _STALE))
+    except StoreClosed:
+        raise
+    except KymographError as error:
+        log.warning("series of former rules cannot be marked as ended: %s", error)
 
 
 def _found(result: PromResult) -> Found:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kymograph.errors import StoreClosed
-from kymograph.store.rules.evaluation import GroupState, Notify
+from kymograph.store.rules.evaluation import GroupState, Notify, end
+from kymograph.store.rules.handover import handed_over
 from kymograph.store.rules.rule import Group
 
 if TYPE_CHECKING:
@@ -28,9 +29,21 @@ class RuleSchedule:
         missed: evaluations left out, since the ones before took too long.
     """
 
-    def __init__(self, store: Store, groups: Sequence[Group], notify: Notify | None = None, url: str = "") -> None:
-        """`notify` is given the alerts to tell about; it must not block. `url` is where templates say this is."""
-        self.groups = [GroupState(group, url) for group in groups]
+    def __init__(
+        self,
+        store: Store,
+        groups: Sequence[Group],
+        notify: Notify | None = None,
+        url: str = "",
+        former: Sequence[GroupState] = (),
+    ) -> None:
+        """
+        Args:
+            notify: is given the alerts to tell about; it must not block.
+            url: where templates say this is.
+            former: groups of a schedule that has stopped; those that are among the new ones go on.
+        """
+        self.groups, self._ended = handed_over([GroupState(group, url) for group in groups], former)
         self.missed = 0
         self._store = store
         self._notify = notify
@@ -43,6 +56,7 @@ class RuleSchedule:
     def start(self) -> None:
         if self._threads:
             return
+        self._end(_now())
         self._due = {place: _following(state.group.interval) for place, state in enumerate(self.groups)}
         for _ in range(min(_THREADS, len(self.groups))):
             thread = threading.Thread(target=self._work, name="kymograph-rules", daemon=True)
@@ -64,8 +78,14 @@ class RuleSchedule:
 
     def evaluate(self, now: int) -> None:
         """Every group once, as of `now`, µs, in this thread; for a schedule that is not started."""
+        self._end(now)
         for state in self.groups:
             state.evaluate(self._store, now, self._notify)
+
+    def _end(self, now: int) -> None:
+        """Mark the series of groups that are gone."""
+        end(self._store, self._ended, now)
+        self._ended = frozenset()
 
     def _work(self) -> None:
         while (taken := self._next()) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -32,6 +33,9 @@ class RuleVerbs(StoreBase):
     ) -> RuleSchedule:
         """Evaluate the rules of rule files in Prometheus' format, in place of those loaded before.
 
+        Groups that are as before go on, in others the rules of the same name and labels, with their alerts; series of
+        rules that are gone end.
+
         Args:
             interval: between evaluations of groups that do not say their own.
             notify: called with every list of `Notice` there is: alerts that fire or have ended; it must not block.
@@ -50,14 +54,14 @@ class RuleVerbs(StoreBase):
         if self.options.read_only:
             raise ReadOnly(f"{self.path} is open for reading only", hint="rules store what they give")
         groups = read_rules(files, parse_duration(interval))
-        made = RuleSchedule(cast("Store", self), groups, notify, url)
-        with self._making:
+        with self._kept("loading rules", threading.Lock):
             former = self._rooms.get("rules")
+            if former is not None:
+                former.stop()
+            made = RuleSchedule(cast("Store", self), groups, notify, url, former.groups if former is not None else ())
             self._rooms["rules"] = made
-        if former is not None:
-            former.stop()
-        if start:
-            made.start()
+            if start:
+                made.start()
         return made
 
     def rule_groups(self) -> list[GroupState]:
