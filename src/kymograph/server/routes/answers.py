@@ -13,6 +13,8 @@ from kymograph.server.pool import Pool
 
 # a chunk smaller than this is sent together with the next ones
 _PIECE = 64 * 2**10
+# so much is sent at one time: a slow client that takes so much before the guard's patience ends is not cut off
+_SENT = 256 * 2**10
 
 
 def json_answer(value: Any, status: int = 200) -> Response:
@@ -31,9 +33,11 @@ async def streamed(
 
     async def body() -> AsyncIterator[bytes | memoryview]:
         try:
-            yield first
-            async for chunk in chunks:
-                yield chunk
+            chunk: bytes | memoryview | None = first
+            while chunk is not None:
+                for low in range(0, len(chunk), _SENT):
+                    yield memoryview(chunk)[low : low + _SENT]
+                chunk = await anext(chunks, None)
         finally:
             await chunks.aclose()  # type: ignore[attr-defined]
 
