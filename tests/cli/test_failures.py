@@ -143,6 +143,10 @@ def test_following_until_ctrl_c(folder: Path) -> None:
         store.write("gpu", {"time": ["2026-01-02T03:04:09Z"], "host": ["a"], "n": [50], "new": [1]})
         assert process.stdout.readline() == b"time,host,temp,n,new\n"
         assert process.stdout.readline().endswith(b",50,1\n")
+        store.add_columns("gpu", ["rack"])
+        store.write("gpu", {"time": ["2026-01-02T03:04:09Z"], "host": ["a"], "rack": ["r"], "n": [60]})
+        assert process.stdout.readline() == b"time,host,rack,temp,n,new\n"
+        assert process.stdout.readline().endswith(b",a,r,,60,\n")  # the same time and host, and yet another series
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err.strip()) == (130, b"", b"")

@@ -42,33 +42,39 @@ def tail(where: tuple[str, ...], count: int, follow: bool, labels: tuple[str, ..
         if table not in store.tables():
             raise NotFound(f"there is no table {table}", hint="there are: " + (", ".join(store.tables()) or "none"))
         printer = _Printer(form)
-        seen = _Seen(store.tables()[table].labels)
-        rows = seen.fresh(newest(store.engine, table, max(count, 1), matchers))
+        seen = _Seen()
+        rows = seen.fresh(store, table, newest(store.engine, table, max(count, 1), matchers))
         printer.write(_named(store, table, rows.slice(0 if count else rows.num_rows)))
         while follow:
             clock.sleep(_PAUSE)
-            rows = seen.fresh(store.scan(table, matchers, start=seen.time))
+            rows = seen.fresh(store, table, store.scan(table, matchers, start=seen.time))
             printer.write(_named(store, table, rows))
 
 
 class _Seen:
     """Remembers the rows of the newest time seen: that time is read again, since other series may still follow."""
 
-    def __init__(self, labels: tuple[str, ...]) -> None:
-        self._labels = labels
+    def __init__(self) -> None:
         self._keys: set[tuple[Any, ...]] = set()
         self.time: int | None = None
 
-    def fresh(self, rows: pa.Table) -> pa.Table:
+    def fresh(self, store: Store, table: str, rows: pa.Table) -> pa.Table:
         """The rows that were not seen before; `rows` is ascending in time and begins at `self.time`."""
         if not rows.num_rows:
             return rows
         times = micros_of(rows[TIME].combine_chunks()).tolist()
-        keys = list(zip(times, *(rows[label].to_pylist() for label in self._labels), strict=True))
+        # the table may have been given more of them
+        labels = [label for label in store.tables()[table].labels if label in rows.column_names]
+        keys = [_ended(key) for key in zip(times, *(rows[label].to_pylist() for label in labels), strict=True)]
         kept = [at for at, key in enumerate(keys) if key not in self._keys]
         self.time = times[-1]
         self._keys = {key for key in keys if key[0] == self.time}
         return rows.take(pa.array(kept, pa.int64()))
+
+
+def _ended(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A key as it was before the labels came that it has none of."""
+    return _ended(key[:-1]) if key[-1] is None else key
 
 
 def _named(store: Store, table: str, rows: pa.Table) -> pa.Table:
