@@ -52,6 +52,8 @@ class TableSchema:
             the tables of their summaries.
         later: how many of the labels, at their end, came after the table was made. Rows from before have null there,
             and rows without such a column can still be written.
+        definition: what fills the table, for who keeps it: of a rollup's table its definition as JSON; "" for others. It
+            is here so that blocks have it, and with them a catalog that is rebuilt from blocks.
     """
 
     name: str
@@ -62,6 +64,7 @@ class TableSchema:
     retention: Retention = field(default_factory=Retention)
     by_series: bool = False
     later: int = 0
+    definition: str = ""
 
     def __post_init__(self) -> None:
         if self.name == SAMPLES:
@@ -180,6 +183,7 @@ class TableSchema:
                 },
                 **({"by_series": True} if self.by_series else {}),
                 **({"later": self.later} if self.later else {}),
+                **({"definition": self.definition} if self.definition else {}),
             }
         )
 
@@ -195,6 +199,7 @@ class TableSchema:
             retention=Retention(**raw["retention"]),
             by_series=raw.get("by_series", False),
             later=raw.get("later", 0),
+            definition=raw.get("definition", ""),
         )
 
 

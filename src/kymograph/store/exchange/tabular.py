@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -101,7 +102,8 @@ def schema_within(file: Any, form: str) -> TableSchema | None:
     file.seek(0)
     text = (metadata or {}).get(METADATA)
     try:
-        return None if text is None else TableSchema.from_json(text.decode())
+        # what filled it is not here
+        return None if text is None else replace(TableSchema.from_json(text.decode()), definition="")
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,7 @@ class Rollups:
                 there = self._followed(there)
                 if there == rollup or self._grew_to(there, rollup):
                     return there
+            wanted = dataclasses.replace(wanted, definition=_text(rollup))
             present = self._engine.tables().get(rollup.name)
             # an empty one of the same kind is what a crash in here leaves
             mine = present == wanted and not self._engine.statistics(rollup.name).rows
@@ -251,11 +253,34 @@ class Rollups:
         return dataclasses.replace(asked, labels=there.labels, grouped=False) == there
 
     def _complete(self, rollup: Rollup) -> None:
-        """Tables of earlier versions do not count the rows of scalar series yet."""
+        """Tables of earlier versions do not say what fills them, nor count the rows of scalar series."""
         for one in (rollup, self._known.get(rollup.source)):
-            schema = self._engine.tables().get(one.name) if one is not None and one.of_samples else None
-            if schema is not None and ROWS not in schema.columns:
-                self._engine.alter_table(schema.extended([(ROWS, pa.int64())]))
+            schema = self._engine.tables().get(one.name) if one is not None else None
+            if one is None or schema is None:
+                continue
+            wanted = dataclasses.replace(schema, definition=_text(one))
+            if one.of_samples and ROWS not in schema.columns:
+                wanted = wanted.extended([(ROWS, pa.int64())])
+            if wanted != schema:
+                self._engine.alter_table(wanted)
+
+    def restore(self) -> None:
+        """Take up rollups that only their tables tell of: the catalog was lost, and rebuilt from blocks."""
+        with self._working:
+            found = {}
+            for name, schema in self._engine.tables().items():
+                if schema.definition and name not in self._known:
+                    found[name] = Rollup.from_document(json.loads(schema.definition))
+            self._known = {**self._known, **found}
+            for name in self._in_order(found):
+                rollup = self._known[name]
+                since = self._beginning(rollup, now_micros())
+                # what is older than all that the source has was made of rows that have gone
+                if name in found and (self._span(name)[0] or since) < since:
+                    for table in rollup.tables:
+                        self._touched.lose(table, since)
+                self._touched.watch(Watch(name, rollup.tables, rollup.every, since))
+                self._engine.put_document(DOCUMENT, name, rollup.to_document())
 
     def _beginning(self, rollup: Rollup, now: int) -> int:
         """The bucket of the oldest row that is there; with none, up to when nothing is missing."""
@@ -295,3 +320,7 @@ class Rollups:
         for name in sorted(names):
             put(name)
         return list(found)
+
+
+def _text(rollup: Rollup) -> str:
+    return json.dumps(rollup.to_document())

@@ -49,7 +49,8 @@ class RollupVerbs(QueryVerbs):
         # whoever writes, by whatever verb, has to pass by those who have summarised
         super().__init__(engine if reading else cast(Engine, Watched(engine)), options, path, place)
         if not reading:
-            # what a crash has left half done comes before the first write
+            # what a crash has left half done, or lost, comes before the first write
+            self._rollups().restore()
             self._downsampling().open()
             self._jobs.add(Job(JOB, _PAUSE, self.run_rollups))
 
