@@ -44,6 +44,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="N",
     help="Exemplars kept, the newest; 0 keeps none.",
 )
+@click.option("--max-series", type=click.IntRange(1), metavar="N", help="Scalar series there may be in all.")
+@click.option("--max-new-series", type=click.IntRange(1), metavar="N", help="Those that may be new within an hour.")
 @click.option("--tls-cert", type=_FILE, help="PEM file of the certificate.")
 @click.option("--tls-key", type=_FILE, help="PEM file of its key.")
 @click.option("--auth", is_flag=True, help="Ask for tokens on loopback too.")
@@ -54,14 +56,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--alertmanager", "alertmanagers", multiple=True, metavar="URL", help="Tell it about alerts; may be repeated."
 )
 @click.option("--open", "open_browser", is_flag=True, help="Show the page in a browser.")
-def serve(dir: Path, cap: int, retention: int, sync: Any, exemplars: int, **listening: Any) -> int:
+def serve(dir: Path, cap: int, retention: int, **given: Any) -> int:
     """Record this machine into DIR and serve it: live page, SQL and telemetry over HTTP.
 
     DIR is made when missing. Ctrl-C stops it; nothing accepted is lost.
     """
-    if (listening["tls_cert"] is None) != (listening["tls_key"] is None):
+    if (given["tls_cert"] is None) != (given["tls_key"] is None):
         raise click.UsageError("--tls-cert and --tls-key go together")
-    if listening["interval"] <= 0:
+    if given["interval"] <= 0:
         raise click.BadParameter("an interval must be positive", param_hint="--interval")
     try:
         StoreOptions(cap=cap or None)
@@ -69,7 +71,5 @@ def serve(dir: Path, cap: int, retention: int, sync: Any, exemplars: int, **list
         raise click.BadParameter(str(problem), param_hint="--cap") from None
     from kymograph.server.app import serve as run
 
-    listening |= {
-        name: list(listening[name]) for name in ("scrape", "topics", "allowed_hosts", "rules", "alertmanagers")
-    }
-    return run(dir, cap=cap or None, age=retention or None, sync=sync, exemplars=exemplars, **listening)
+    given |= {name: list(given[name]) for name in ("scrape", "topics", "allowed_hosts", "rules", "alertmanagers")}
+    return run(dir, cap=cap or None, age=retention or None, **given)

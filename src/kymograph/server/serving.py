@@ -107,6 +107,8 @@ def serve(
     age: int | None = 90 * 86_400 * SECOND,
     sync: Sync = "full",
     exemplars: int = 100_000,
+    max_series: int | None = None,
+    max_new_series: int | None = None,
     **listening: Any,
 ) -> int:
     """Record into `dir` and serve it until SIGTERM or Ctrl-C. Prints the address once it answers.
@@ -115,7 +117,7 @@ def serve(
         dir: the store's folder, made when missing.
         cap: bytes the folder may take, None is unbounded.
         age: µs after which rows go, None is unbounded.
-        sync, exemplars: see `StoreOptions`.
+        sync, exemplars, max_series, max_new_series: see `StoreOptions`.
         **listening: the fields of `ServeOptions`.
 
     Returns:
@@ -125,7 +127,10 @@ def serve(
         with _signals() as stop:
             options = ServeOptions(**listening)
             alerting = Alerting(options.rules, options.alertmanagers)
-            slot = StoreSlot(dir, StoreOptions(sync=sync, cap=cap, age=age, exemplars=exemplars), alerting.attach)
+            opening = StoreOptions(
+                sync=sync, cap=cap, age=age, exemplars=exemplars, max_series=max_series, max_new_series=max_new_series
+            )
+            slot = StoreSlot(dir, opening, alerting.attach)
             with _hangup(slot, alerting):
                 return _run(slot, options, alerting, stop)
     except KymographError as error:
