@@ -142,6 +142,51 @@ def test_writes_at_one_time_are_answered_each_by_itself(server: Running) -> None
     assert counts == [{"c": 20 * 20 + 10 * 19}]
 
 
+def test_tags_that_come_later(server: Running) -> None:
+    def post(lines: str) -> Any:
+        with server.client() as http:
+            return http.post("/write?precision=s", content=lines)
+
+    def ask(path: str, **params: Any) -> Any:
+        with server.client() as http:
+            return http.get(path, params=params).json()
+
+    assert post(f"late,host=a user=1,idle=9 {T}\n").status_code == 204
+    asked = {"query": "late_user", "time": T + 1}
+    assert len(ask("/api/v1/query", **asked)["data"]["result"]) == 1
+    answer = post(f"late,host=a,region=eu user=2,idle=8 {T}\nlate,host=a,user=x idle=7 {T}\nlate,host=b user=3 {T}\n")
+    assert answer.status_code == 400
+    told = [(each["line_number"], each["error_message"]) for each in answer.json()["data"]]
+    assert told == [(2, "has the tag 'user', but in the table late it is a field of float64")]
+    assert next(each for each in ask("/api/tables") if each["name"] == "late")["labels"] == ["host", "region"]
+    found = rows(server, "SELECT host, region, user, idle FROM late ORDER BY user")
+    assert [tuple(row.values()) for row in found] == [
+        ("a", None, 1.0, 9.0),
+        ("a", "eu", 2.0, 8.0),
+        ("b", None, 3.0, None),
+    ]
+    series = ask("/api/v1/query", **asked)["data"]["result"]
+    assert sorted((one["metric"].get("region", ""), one["value"][1]) for one in series) == [
+        ("", "1"),
+        ("", "3"),
+        ("eu", "2"),
+    ]
+    assert ask("/api/v1/label/region/values", **{"match[]": "late_user"})["data"] == ["eu"]
+    assert len(rows(server, "SELECT * FROM latest.late")) == 3
+
+
+def test_tags_that_come_from_everywhere_at_once(server: Running) -> None:
+    def write(number: int) -> int:
+        with server.client() as http:
+            lines = "".join(f"wide,host=h{number},tag{n % 5}=v x=1,y=2 {T + n}\n" for n in range(number, number + 10))
+            return http.post("/write?precision=s", content=lines).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(write, range(24))) == {204}
+    assert rows(server, "SELECT count(*) AS c FROM wide") == [{"c": 240}]
+    assert rows(server, "SELECT count(*) AS c FROM wide WHERE tag0 = 'v' AND tag1 IS NULL") == [{"c": 48}]
+
+
 def test_what_clients_ask_first(server: Running) -> None:
     with server.client() as http:
         ping = http.get("/ping")
