@@ -15,7 +15,7 @@ from kymograph.model.matcher import Matcher
 from kymograph.model.schema import LABEL_TYPE, SAMPLES, SERIES_ID, TableSchema
 from kymograph.model.time import TIME, TIME_TYPE
 from kymograph.sql.partial.tier import Range, Tier
-from kymograph.sql.sources import held
+from kymograph.sql.sources import held, summaries
 
 METRIC = "metric"
 # what rollups by labels call the metric
@@ -155,13 +155,15 @@ class MetricSource:
     ) -> tuple[dict[str, Any], pa.Table]:
         """Rows of a tier in a range: labels as the metric has them, and columns of the tier."""
         if SERIES_ID in tier.labels:
-            rows = self._engine.scan(tier.table, _among(self.series(matchers)), *span, [SERIES_ID, *columns]).table()
+            scan = self._engine.scan(tier.table, _among(self.series(matchers)), *span, [SERIES_ID, *columns])
+            rows = summaries(scan, tier.table)
             series = rows[SERIES_ID].combine_chunks()
             return {label: self._metric.labelled(series, label) for label in labels}, rows
         own = {label: self._metric.columns[label] for label in labels}
         chosen = [Matcher(_NAME, "=", self._metric.name)]
         chosen += [replace(matcher, label=self._metric.columns[matcher.label]) for matcher in matchers]
-        rows = self._engine.scan(tier.table, chosen, *span, [*dict.fromkeys((*own.values(), *columns))]).table()
+        names = list(dict.fromkeys((*own.values(), *columns)))
+        rows = summaries(self._engine.scan(tier.table, chosen, *span, names), tier.table)
         return {label: rows[name] for label, name in own.items()}, rows
 
     def _part(self, part: Callable[[], Iterator[pa.RecordBatch]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -216,6 +216,7 @@ class _Run:
         own = {name: schema for name, schema in self.engine.tables().items() if name not in extra}
         bound, values = with_newest(bound, values, lambda name: self._span(own.get(name)))
         rewritten = rewrite(bound, lambda key: self._columns(own, *key)) if self.text not in self.unfit else None
+        never = False
         if rewritten is not None:
             try:
                 return self._answer(rewritten.tokens, values, extra, rewritten.tables, put, streamed)
@@ -223,12 +224,14 @@ class _Run:
                 # DataFusion passes on no exception as it was
                 if not isinstance(problem, Unfit) and not isinstance(self.access.failure, Unfit):
                     raise
-                if isinstance(problem, NeverFit):
-                    if len(self.unfit) == _MOST_UNFIT:
-                        self.unfit.clear()
-                    self.unfit.add(self.text)
+                never = isinstance(problem, NeverFit)
                 self.access.restart()
-        return self._answer(bound, values, extra, {}, put, streamed)
+        answer = self._answer(bound, values, extra, {}, put, streamed)
+        if never:  # not what fails either way: it may fit once a table has the column that it names
+            if len(self.unfit) == _MOST_UNFIT:
+                self.unfit.clear()
+            self.unfit.add(self.text)
+        return answer
 
     def _columns(self, own: Mapping[str, TableSchema], schema: str, name: str) -> TableSchema | None:
         """What a table or the view of a metric looks like."""

@@ -13,7 +13,7 @@ from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SERIES_ID, TableSchema
 from kymograph.model.summary import Ints
 from kymograph.model.time import TIME
-from kymograph.sql.partial.tier import Range, Tier
+from kymograph.sql.partial.tier import Range, Tier, check_summaries
 
 NO_LABELS: frozenset[str] = frozenset()
 
@@ -47,7 +47,7 @@ class TableSource:
     ) -> tuple[dict[str, Any], pa.Table]:
         """Rows of a tier in a range: labels as the table has them, and columns of the tier."""
         names = list(dict.fromkeys((*labels, *columns)))
-        rows = self._engine.scan(tier.table, matchers, *span, names).table()
+        rows = summaries(self._engine.scan(tier.table, matchers, *span, names), tier.table)
         return {label: rows[label] for label in labels}, rows
 
     def series(self, matchers: Sequence[Matcher]) -> Ints:
@@ -109,6 +109,12 @@ class EmptySource:
 
     def scan(self, matchers: Sequence[Matcher], start: int | None, end: int | None, columns: Sequence[str]) -> Scan:
         return held(self.schema.empty_table().select(list(columns)))
+
+
+def summaries(scan: Scan, table: str) -> pa.Table:
+    """All rows of a scan of summaries. Raises LimitExceeded: more than may be held."""
+    check_summaries(scan.rows, table)
+    return scan.table()
 
 
 def held(rows: pa.Table) -> Scan:

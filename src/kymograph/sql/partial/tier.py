@@ -6,10 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kymograph.errors import LimitExceeded
 from kymograph.model.summary import Ints, Summaries
 
 RAW = "raw"
 Range = tuple[int, int]
+# of a dozen columns: about a GiB
+MOST_SUMMARIES = 10_000_000
+
+
+def check_summaries(rows: int, table: str) -> None:
+    """Raise LimitExceeded where a query would hold so many rows of a table of summaries."""
+    if rows > MOST_SUMMARIES:
+        raise LimitExceeded(
+            f"the query needs {rows:,} summaries of {table}, more than {MOST_SUMMARIES:,}",
+            hint="narrow its time range or name fewer series, or make a coarser rollup",
+        )
 
 
 @dataclass(frozen=True)

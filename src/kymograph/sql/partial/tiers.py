@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kymograph.engine.interface import Scan
+from kymograph.errors import LimitExceeded
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import LABEL_TYPE
 from kymograph.model.summary import Ints
@@ -117,7 +118,12 @@ def route(source: Summarised, tiers: Sequence[Tier], asked: Asked) -> Routed | N
         if spans:
             plans.append(_Plan(_missing(tier, oldest, rest_of(asked.selection, spans)), tier, spans))
     for plan in sorted(plans, key=lambda plan: plan.missing):
-        routed = _routed(source, plan, asked)
+        try:
+            routed = _routed(source, plan, asked)
+        except LimitExceeded:
+            if _outlives(plan.tier, asked.selection):
+                raise
+            continue
         if routed is not None:
             return routed
     return None

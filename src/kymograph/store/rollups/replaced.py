@@ -8,9 +8,10 @@ import numpy as np
 
 from kymograph.engine.interface import Engine
 from kymograph.model.summary import STATISTICS, Ints, Summaries, ceil_to, samples
+from kymograph.model.time import TIME
 from kymograph.promql.tiers import BEGINNING
-from kymograph.sql.partial.tier import RAW, Range, Replaced
-from kymograph.store.rollups.levels import level_rows
+from kymograph.sql.partial.tier import RAW, Range, Replaced, check_summaries
+from kymograph.store.rollups.levels import level_rows, matching
 from kymograph.store.rollups.lines import table_of
 from kymograph.store.rollups.sources import sample_rows
 
@@ -40,7 +41,10 @@ def replaced(
     below = np.full(len(ids), BEGINNING, np.int64)
     for interval, bound in bounds.items():
         table = table_of(interval)
-        rows, version = level_rows(engine, table, ids, start, None if end is None else end + interval)
+        until = None if end is None else end + interval
+        if table in engine.tables():
+            check_summaries(engine.scan(table, matching(ids), start, until, [TIME]).rows, table)
+        rows, version = level_rows(engine, table, ids, start, until)
         place = np.searchsorted(ids, rows.series)
         mine = (rows.bucket > below[place]) & (rows.bucket <= bound[place])
         rows, version = rows.taken(mine), version[mine]

@@ -14,10 +14,20 @@ import pytest
 
 import kymograph
 from kymograph import Retention
-from kymograph.errors import AlreadyExists, InvalidInput, KymographError, NotFound, ReadOnly, SchemaError, StorageError
+from kymograph.errors import (
+    AlreadyExists,
+    InvalidInput,
+    KymographError,
+    LimitExceeded,
+    NotFound,
+    ReadOnly,
+    SchemaError,
+    StorageError,
+)
 from kymograph.model.summary import STATISTICS
 from kymograph.model.time import DAY, HOUR, MINUTE, SECOND, to_micros
 from kymograph.promql import beside
+from kymograph.sql.partial import tier
 from kymograph.store.store import Store
 
 BASE = 1_790_000_000 * SECOND // HOUR * HOUR
@@ -453,6 +463,20 @@ def test_deletions_spare_what_has_no_samples_any_more(store: Store) -> None:
         store.refresh_rollup(name)
         after = store.sql(f"SELECT count(*) AS n, sum(count) AS c FROM {name}").rows()[0]
         assert (before[name]["n"] - after["n"], before[name]["c"] - after["c"]) == (60, 360)
+
+
+def test_sql_holds_only_so_many_summaries(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where samples are there they are summed up instead; where they are gone, the query is refused."""
+    ramp(store, 60)
+    store.create_rollup("kept", "samples", "1m")
+    text = "SELECT count(*) AS n FROM metric.m"
+    monkeypatch.setattr(tier, "MOST_SUMMARIES", 50)
+    assert (store.sql(text).rows(), store.sql(text).tiers) == ([{"n": 360}], ["raw"])
+    store.downsample(kymograph.store.jobs.now_micros() - BASE - HOUR, "1m")
+    with pytest.raises(LimitExceeded, match="61 summaries of samples_1m"):
+        store.sql(text)
+    monkeypatch.setattr(tier, "MOST_SUMMARIES", 61)
+    assert store.sql(text).rows() == [{"n": 360}]
 
 
 def test_sql_of_a_ring_reads_what_it_has_pushed_out(store: Store) -> None:
