@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from kymograph.errors import TimeError
 from kymograph.model.time import MAX_TIME
 from kymograph.wire.protobuf import BYTES, Malformed, behind, fields, span, tag_at, text
 from kymograph.wire.remote_exemplars import Told
-from kymograph.wire.remote_layout import PAD, Ints, joined, varints, words
+from kymograph.wire.remote_layout import PAD, Ints, varints
 from kymograph.wire.remote_metadata import About, metadata_v1
 from kymograph.wire.remote_series import Labels
 from kymograph.wire.remote_symbols import Spelled, Texts, Unusual, symbols_of
@@ -96,73 +94,58 @@ class Decoder:
             InvalidInput: a series without a metric name, with a label twice or without a name.
             TimeError: a time that is out of range.
         """
-        (found,) = self.read_all(message, [(0, len(message) - PAD, version)])
-        return found
+        return self._written(self._walk_v1(message) if version == V1 else self._walk_v2(message))
 
-    def read_all(self, data: bytes, places: Sequence[tuple[int, int, str]]) -> list[Written]:
-        """Several messages at once, which costs less than one after the other; what is wrong with one fails all.
-
-        Args:
-            data: the messages, unpacked, each followed by `PAD` zero bytes.
-            places: of each message its first byte, the byte behind its last one, and its version.
-
-        Raises:
-            What `read` does, without saying of which message.
-        """
-        walks = [
-            self._walk_v1(data, first, last) if version == V1 else self._walk_v2(data, first, last)
-            for first, last, version in places
-        ]
-        return self._written(data, walks)
-
-    def _walk_v1(self, data: bytes, at: int, end: int) -> Walk:
-        walk = Walk(self._first, data, end)
-        at = walk.run(at)
+    def _walk_v1(self, message: bytes) -> Walk:
+        end = len(message) - PAD
+        walk = Walk(self._first, message, end)
+        at = walk.run(0)
         while at < end:
-            tag, at = tag_at(data, at, end)
+            tag, at = tag_at(message, at, end)
             if tag == _METADATA_V1:
-                first, at = span(data, at, end, BYTES)
-                name, found = metadata_v1(data, first, at)
+                first, at = span(message, at, end, BYTES)
+                name, found = metadata_v1(message, first, at)
                 walk.about[name] = found
             elif tag >> 3 in (1, 3):
                 raise Malformed(f"a WriteRequest's field {tag >> 3} has the wire type {tag & 7}")
             else:
-                at = behind(data, at, end, tag)
+                at = behind(message, at, end, tag)
             walk.interrupted = True
             at = walk.run(at)
         return walk
 
-    def _walk_v2(self, data: bytes, begin: int, end: int) -> Walk:
-        table, at = self._known_table(data, begin)
+    def _walk_v2(self, message: bytes) -> Walk:
+        end = len(message) - PAD
+        table, at = self._known_table(message)
         if table is None:
-            places, at = symbols_of(data, begin, end)
-            numbers = self._texts.numbers(data, places)
-            symbols = [text(data, first, last) for first, last in places]
+            places, at = symbols_of(message, 0, end)
+            numbers = self._texts.numbers(message, places)
+            symbols = [text(message, first, last) for first, last in places]
             _check_first(symbols)
             table = Dialect.v2(self._book, symbols)
-            if not self._seen_before(data[begin:at]):
+            if not self._seen_before(message[:at]):
                 with suppress(Unusual, Malformed):
-                    return self._spelled(data, at, end, table, symbols, numbers)
+                    return self._spelled(message, at, end, table, symbols, numbers)
             else:
-                self._keep(data[begin:at], table)
-        walk = Walk(table, data, end)
+                self._keep(message[:at], table)
+        walk = Walk(table, message, end)
         try:
             whole = walk.run(at) == end
         except Malformed:
             whole = False
         # else something beside symbols and series, symbols behind series, or nothing that can be read
-        return walk if whole else self._anyhow_v2(data, begin, end)
+        return walk if whole else self._anyhow_v2(message, end)
 
-    def _spelled(self, data: bytes, at: int, end: int, table: Dialect, symbols: list[str], numbers: Ints) -> Walk:
+    def _spelled(self, message: bytes, at: int, end: int, table: Dialect, symbols: list[str], numbers: Ints) -> Walk:
         """A message of usual form with a new table: series are known by what their references spell."""
-        walk = Walk(table, data, end)
-        found = Spelled(data, walk.bytes, at, end, symbols, numbers)
+        walk = Walk(table, message, end)
+        found = Spelled(message, walk.bytes, at, end, symbols, numbers)
         slots = [self._texts.slots.get(key, -1) for key in found.keys]
         part = found.found(slots)
         for number, slot in enumerate(slots):
             if slot < 0:
-                refs = table.parse(data, *series_span(data, int(part.starts[number]), end))
-                slots[number] = table.slot_of(data, refs)
+                refs = table.parse(message, *series_span(message, int(part.starts[number]), end))
+                slots[number] = table.slot_of(message, refs)
                 self._texts.remember(found.keys[number], slots[number])
         walk.take(found.found(slots))
         walk.about = found.told(slots, self.series)
@@ -185,63 +168,53 @@ class Decoder:
             while len(self._tables) > _TABLES or sum(each.nbytes for each in self._tables.values()) > _TABLE_BYTES:
                 self._tables.popitem(last=False)
 
-    def _anyhow_v2(self, data: bytes, at: int, end: int) -> Walk:
+    def _anyhow_v2(self, message: bytes, end: int) -> Walk:
         """A message whose fields come in any order: all symbols first, then everything else."""
-        walk = Walk(self._whole_table(data, at, end), data, end)
+        walk = Walk(self._whole_table(message, end), message, end)
         walk.interrupted = True
+        at = 0
         while at < end:
             at = walk.run(at)
             if at < end:
-                tag, at = tag_at(data, at, end)
+                tag, at = tag_at(message, at, end)
                 if tag >> 3 == 5:
                     raise Malformed(f"a Request's field 5 has the wire type {tag & 7}")
-                at = behind(data, at, end, tag)
+                at = behind(message, at, end, tag)
         return walk
 
-    def _known_table(self, data: bytes, at: int) -> tuple[Dialect | None, int]:
-        """The dialect of a message's symbols, which begin it, where it is remembered, and the place behind them."""
+    def _known_table(self, message: bytes) -> tuple[Dialect | None, int]:
+        """The dialect of the message's symbols, which begin it, where it is remembered, and the place behind them."""
         with self._lock:
             known = list(self._tables.items())
         for symbols, table in known:
-            if data.startswith(symbols, at) and data[at + len(symbols)] == _SERIES_V2:
+            if message.startswith(symbols) and message[len(symbols)] == _SERIES_V2:
                 with self._lock, suppress(KeyError):
                     self._tables.move_to_end(symbols)
-                return table, at + len(symbols)
-        return None, at
+                return table, len(symbols)
+        return None, 0
 
-    def _whole_table(self, data: bytes, at: int, end: int) -> Dialect:
+    def _whole_table(self, message: bytes, end: int) -> Dialect:
         symbols = []
-        for number, kind, first, last in fields(data, at, end):
+        for number, kind, first, last in fields(message, 0, end):
             if number == 4:
                 if kind != BYTES:
                     raise Malformed(f"a Request's field 4 has the wire type {kind}")
-                symbols.append(text(data, first, last))
+                symbols.append(text(message, first, last))
         _check_first(symbols)
         return Dialect.v2(self._book, symbols)
 
-    def _written(self, data: bytes, walks: list[Walk]) -> list[Written]:
-        """What the messages say, of all at once: each step over arrays costs as much for one as for ten."""
-        parts = [walk.found() for walk in walks]
-        found = joined(parts)
-        bounds = [0, *accumulate(len(part.value_at) for part in parts)]
-        absent = len(data) - PAD
-        values = words(data, np.where(found.value_at < 0, absent, found.value_at)).view("<f8")
-        times = varints(words(data, np.where(found.time_at < 0, absent, found.time_at)))
-        for begin, walk in zip(bounds, walks, strict=False):
-            for number, milliseconds in walk.odd:
-                times[begin + number] = milliseconds
-        slots = found.slots if (found.counts == 1).all() else np.repeat(found.slots, found.counts)
-        # compared twice, since the least int64 is its own absolute value
-        out = (times > _MOST_MS) | (times < -_MOST_MS)
-        if out.any():
-            number = int(out.argmax())
+    def _written(self, walk: Walk) -> Written:
+        slots, values, words = walk.samples()
+        times = varints(words)
+        for number, milliseconds in walk.odd:
+            times[number] = milliseconds
+        # not by their absolute values: the least int64 is its own
+        if len(times) and not -_MOST_MS <= times.min() <= times.max() <= _MOST_MS:
+            number = int(((times > _MOST_MS) | (times < -_MOST_MS)).argmax())
             name, labels = self.series[int(slots[number])]
             raise TimeError(f"the time {times[number]} ms of {name[:80]} with {len(labels)} labels is out of range")
         times *= 1000
-        return [
-            Written(slots[a:b], times[a:b], values[a:b], walk.about, walk.histograms, walk.exemplars)
-            for (a, b), walk in zip(pairwise(bounds), walks, strict=True)
-        ]
+        return Written(slots, times, values.view("<f8"), walk.about, walk.histograms, walk.exemplars)
 
 
 def _check_first(symbols: list[str]) -> None:

@@ -8,7 +8,7 @@ in all other places, it says the same about other numbers. That comparison is on
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,14 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 # zero bytes behind every message: a word may be read at its last byte, and what is absent is read from them
 PAD = 16
 # bytes compared at a time: little at first, since the next difference may be near, and never more than caches hold
-_FIRST, _MOST = 4096, 65_536
+_FIRST, MOST = 4096, 65_536
 _STOP = np.uint64(0x8080808080808080)
-_ONE, _TWO, _FOUR = np.uint64(1), np.uint64(2), np.uint64(4)
+_ONE = np.uint64(1)
+# groups of 7, 14 and 28 bits move together in pairs: the lower ones, the higher ones, how far these move
+_PAIRS = tuple(
+    (np.uint64(low), np.uint64(low << 8 * bits), np.uint64(bits))
+    for low, bits in ((0x007F007F007F007F, 1), (0x00003FFF00003FFF, 2), (0x000000000FFFFFFF, 4))
+)
 
 
 @dataclass(frozen=True)
@@ -57,23 +62,60 @@ def joined(parts: list[Found]) -> Found:
     return Found(*(np.concatenate([none, *(getattr(part, name) for part in parts)]) for name in columns))
 
 
+class Samples(NamedTuple):
+    """Samples in the order of a message.
+
+    Attributes:
+        slots: int64, which series each is of.
+        values, times: uint64, the bits of the float64 and the word that the varint begins; 0 where it is absent.
+    """
+
+    slots: Ints
+    values: Any
+    times: Any
+
+
+class Column:
+    """Where one number of each sample of a layout is.
+
+    Args:
+        places: as in `Found`, relative to the first series.
+    """
+
+    def __init__(self, places: Ints) -> None:
+        self._absent = np.flatnonzero(places < 0)
+        self._places = np.maximum(places, 0)
+
+    def words(self, view: Any, first: int, last: int, by: int) -> Any:
+        """Those of the samples [first, last) in a message where they lie `by` bytes further on."""
+        found = view[self._places[first:last] + by].view("<u8")
+        if len(self._absent):
+            low, high = self._absent.searchsorted((first, last)).tolist()
+            found[self._absent[low:high] - first] = 0
+        return found
+
+
 @dataclass(frozen=True)
 class Layout:
     """The series [starts[0], ends) of one message that was parsed.
 
     Attributes:
-        expected, mask: the bytes of the series, and which of their bits must be the same.
+        expected, mask: the bytes of the series less what may differ, and which of their bits must be the same.
         starts: m + 1 places of series from the first one's; the last is where the last one ends.
         found: the same as places and slots; relative to the first series.
         samples: m + 1 numbers of the first sample of each series.
+        slots, values, times: of the samples.
         places: slot to its number among the m series, the first where it is there several times.
     """
 
-    expected: Bytes
+    expected: bytes
     mask: Bytes
     starts: Ints
     found: Found
     samples: Ints
+    slots: Ints
+    values: Column
+    times: Column
     places: dict[int, int] = field(repr=False)
 
     @classmethod
@@ -84,16 +126,19 @@ class Layout:
         mask = np.full(end - first, 255, np.uint8)
         mask[(own.value_at[own.value_at >= 0][:, None] + np.arange(8)).ravel()] = 0
         times = own.time_at[own.time_at >= 0]
-        lengths = varint_lengths(words(message, times + first))
+        lengths = varint_lengths(words_of(message)[times + first].view("<u8"))
         for byte in range(8):
             mask[times[lengths > byte] + byte] = 128
         size = len(own.starts)
         return cls(
-            np.frombuffer(message, np.uint8, end - first, first) & mask,
+            (np.frombuffer(message, np.uint8, end - first, first) & mask).tobytes(),
             mask,
             np.append(own.starts, end - first),
             own,
             np.concatenate([[0], np.cumsum(own.counts)]),
+            np.repeat(own.slots, own.counts),
+            Column(own.value_at),
+            Column(own.time_at),
             dict(zip(own.slots[::-1].tolist(), range(size - 1, -1, -1), strict=True)),
         )
 
@@ -103,25 +148,40 @@ class Layout:
     @property
     def nbytes(self) -> int:
         """Bytes this takes in memory, about."""
-        return 2 * len(self.expected) + 160 * len(self)
+        return 2 * len(self.expected) + 160 * len(self) + 40 * len(self.slots)
 
-    def reach(self, message: Bytes, at: int, end: int, place: int) -> int:
-        """How many series of the message from `at` on are those from `place` on."""
+    def reach(self, message: Bytes, at: int, end: int, place: int, room: bytearray) -> int:
+        """How many series of the message from `at` on are those from `place` on.
+
+        Args:
+            room: `MOST` bytes to work in.
+        """
         start = int(self.starts[place])
         most = min(end - at, len(self.expected) - start)
         same, step = 0, _FIRST
+        masked, view = np.frombuffer(room, np.uint8), memoryview(self.expected)
         while same < most:
             size = min(step, most - same)
             here = start + same
-            part = message[at + same : at + same + size] & self.mask[here : here + size]
-            differs = part != self.expected[here : here + size]
-            first = int(differs.argmax())
-            if differs[first]:
-                same += first
+            np.bitwise_and(message[at + same : at + same + size], self.mask[here : here + size], out=masked[:size])
+            expected = view[here : here + size]
+            if not room.startswith(expected):
+                same += int((masked[:size] != np.frombuffer(expected, np.uint8)).argmax())
                 break
             same += size
-            step = min(4 * step, _MOST)
+            step = min(4 * step, MOST)
         return int(self.starts.searchsorted(start + same, "right")) - 1 - place
+
+    def read(self, view: Any, place: int, stop: int, at: int) -> Samples:
+        """The samples of the series [place, stop) in a message where the first of them begins at `at`.
+
+        Args:
+            view: of the message, by `words_of`.
+        """
+        by = at - int(self.starts[place])
+        first, last = int(self.samples[place]), int(self.samples[stop])
+        values, times = (column.words(view, first, last, by) for column in (self.values, self.times))
+        return Samples(self.slots[first:last], values, times)
 
     def piece(self, place: int, stop: int, at: int) -> Found:
         """The series [place, stop) as they are in a message where the first of them begins at `at`."""
@@ -138,10 +198,9 @@ class Layout:
         return part.moved(by)
 
 
-def words(message: bytes, places: Ints) -> Any:
-    """uint64 of the eight bytes at each place. The message ends in `PAD`."""
-    view: Any = np.ndarray(len(message) - 7, "V8", message, strides=(1,))
-    return view[places].view("<u8")
+def words_of(message: bytes) -> Any:
+    """A view of the eight bytes at each place of a message that ends in `PAD`; -1 is the place of zeros."""
+    return np.ndarray(len(message) - 7, "V8", message, strides=(1,))
 
 
 def varint_lengths(found: Any) -> Ints:
@@ -156,16 +215,17 @@ def varint_lengths(found: Any) -> Ints:
 
 def varints(found: Any) -> Ints:
     """int64 of the varints, of at most eight bytes each, that the words begin with."""
-    stop = ~found & _STOP
+    stop = ~found
+    stop &= _STOP
     # the payload bits of all bytes up to the one without a continuation bit
-    bits = found & (stop ^ (stop - _ONE)) & ~_STOP
-    for shift, low in (
-        (_ONE, 0x007F007F007F007F),
-        (_TWO, 0x00003FFF00003FFF),
-        (_FOUR, 0x000000000FFFFFFF),
-    ):
-        kept = np.uint64(low)
-        # groups of 7, 14 and 28 bits move together in pairs
-        bits = (bits & kept) | ((bits & (kept << (shift * np.uint64(8)))) >> shift)
+    bits = stop - _ONE
+    bits ^= stop
+    bits &= found
+    bits &= ~_STOP
+    for low, high, shift in _PAIRS:
+        moved = bits & high
+        moved >>= shift
+        bits &= low
+        bits |= moved
     numbers: Ints = bits.view(np.int64)
     return numbers

@@ -11,7 +11,7 @@ import numpy as np
 
 from kymograph.wire.protobuf import Malformed, varint
 from kymograph.wire.remote_exemplars import Told, exemplar_v1, exemplar_v2
-from kymograph.wire.remote_layout import Found, Layout, joined
+from kymograph.wire.remote_layout import MOST, Found, Layout, Samples, joined, words_of
 from kymograph.wire.remote_metadata import About, family, metadata_v2
 from kymograph.wire.remote_series import Labels, Parsed, labels_v1, labels_v2, series_v1, series_v2
 
@@ -24,6 +24,7 @@ _LAYOUT_BYTES = 64 * 2**20
 # a match of so few series costs more than walking over them
 _WORTH = 16
 _LONGEST_WALK = 4096
+_NONE = Samples(np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, np.uint64))
 
 
 class Book:
@@ -107,14 +108,6 @@ class Dialect:
     def nbytes(self) -> int:
         return self.key_bytes + sum(layout.nbytes for layout in list(self.layouts))
 
-    def after(self, slot: int) -> tuple[Layout, int] | None:
-        """The layout and place of what followed a series when it was last laid out."""
-        layout = self.owners.get(slot)
-        if layout is None:
-            return None
-        place = layout.places[slot] + 1
-        return None if place == len(layout) else (layout, place)
-
     def remember(self, key: bytes, slot: int) -> None:
         if self.known.setdefault(key, slot) == slot:
             self.key_bytes += len(key) + 150
@@ -151,9 +144,11 @@ class Walk:
         self._dialect = dialect
         self._message = message
         self.bytes = np.frombuffer(message, np.uint8)
+        self._view = words_of(message)
+        self._room = bytearray(MOST)
         self._end = end
-        self._begun = -1
-        self._parts: list[Found] = []
+        self._parts: list[Samples] = []
+        self._places: list[Found | tuple[Layout, int, int, int]] = []
         self._size = 0
         self._samples = 0
         self._walked = 0
@@ -166,7 +161,7 @@ class Walk:
 
     def take(self, part: Found) -> None:
         """Series that were found in another way. Their message makes no layout."""
-        self._add(part)
+        self._found(part)
         self.interrupted = True
 
     def _fresh(self) -> None:
@@ -178,24 +173,33 @@ class Walk:
 
     def run(self, at: int) -> int:
         """Take the series from `at` on. Returns the place of the first field that is no series, or the end."""
-        dialect, budget, end = self._dialect, 1, self._end
-        hint: tuple[Layout, int] | None = None
-        while at < end:
-            taken = 0
-            if hint is not None:
-                layout, place = hint
-                taken = layout.reach(self.bytes, at, end, place)
-                if taken:
-                    self._flush()
-                    self._add(layout.piece(place, place + taken, at))
-                    at += int(layout.starts[place + taken] - layout.starts[place])
-            budget = 1 if taken >= _WORTH else min(2 * budget, _LONGEST_WALK)
-            before = at
+        budget, end, tag = 1, self._end, self._dialect.tag
+        while at < end and self._message[at] == tag:
+            alike = self._alike(at)
+            if alike is not None:
+                self._flush()
+                layout, place, stop = alike
+                self._add(layout.read(self._view, place, stop, at), (layout, place, stop, at))
+                self._size += stop - place
+                at += int(layout.starts[stop] - layout.starts[place])
+                budget = 1 if stop - place >= _WORTH else budget
+                if stop == len(layout):
+                    continue
+            # what differs from the layout is walked over, the longer, the more often it does
             at = self._series(at, budget)
-            if at == before:
-                break
-            hint = dialect.after(self._slots[-1])
+            budget = min(2 * budget, _LONGEST_WALK)
         return at
+
+    def _alike(self, at: int) -> tuple[Layout, int, int] | None:
+        """A layout, and which of its series those from `at` on are."""
+        message, dialect = self._message, self._dialect
+        found = dialect.quick(message, *series_span(message, at, self._end))
+        layout = None if found is None else dialect.owners.get(found[0])
+        if found is None or layout is None:
+            return None
+        place = layout.places[found[0]]
+        taken = layout.reach(self.bytes, at, self._end, place, self._room)
+        return (layout, place, place + taken) if taken else None
 
     def _series(self, at: int, most: int) -> int:
         """Up to `most` series, one by one."""
@@ -247,24 +251,32 @@ class Walk:
         if self._starts:
             self._walked += len(self._starts)
             columns = (self._starts, self._slots, self._counts, self._values, self._times)
-            self._add(Found(*(np.array(column, np.int64) for column in columns)))
+            self._found(Found(*(np.array(column, np.int64) for column in columns)))
             self._fresh()
 
-    def _add(self, part: Found) -> None:
-        self._parts.append(part)
-        self._size += len(part.starts)
-        self._samples += len(part.value_at)
+    def _found(self, found: Found) -> None:
+        slots = np.repeat(found.slots, found.counts)
+        values, times = (self._view[places].view("<u8") for places in (found.value_at, found.time_at))
+        self._add(Samples(slots, values, times), found)
+        self._size += len(found.starts)
 
-    def found(self) -> Found:
-        """All series of the message. Where too many of them had to be walked over, its layout is kept."""
+    def _add(self, part: Samples, places: Found | tuple[Layout, int, int, int]) -> None:
+        self._parts.append(part)
+        self._places.append(places)
+        self._samples += len(part.slots)
+
+    def samples(self) -> Samples:
+        """All samples of the message. Where too many of its series had to be walked over, its layout is kept."""
         self._flush()
-        whole = joined(self._parts)
         dialect = self._dialect
         dialect.debt += self._walked
         worth = self._walked and max(4 * self._walked, dialect.debt) >= self._size
         if worth and not (self.interrupted or self.odd or self.histograms):
-            dialect.learn(self._message, whole, self._end)
-        return whole
+            found = [one if isinstance(one, Found) else one[0].piece(*one[1:]) for one in self._places]
+            dialect.learn(self._message, joined(found), self._end)
+        if len(self._parts) == 1:
+            return self._parts[0]
+        return Samples(*map(np.concatenate, zip(_NONE, *self._parts, strict=True)))
 
 
 def series_span(message: bytes, at: int, end: int) -> tuple[int, int]:

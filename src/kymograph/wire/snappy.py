@@ -18,18 +18,14 @@ def size(data: bytes) -> int:
     return claimed
 
 
-def unpacked(data: bytes) -> cramjam.Buffer:
-    """The unpacked bytes. Check `size` before. Raises Malformed."""
+def unpack(data: bytes, pad: int = 0) -> bytes:
+    """The unpacked bytes, followed by `pad` zero bytes. Check `size` before. Raises Malformed."""
     size(data)
     try:
-        return cramjam.snappy.decompress_raw(data)
+        found = cramjam.snappy.decompress_raw(data)
     except cramjam.DecompressionError as problem:
         raise Malformed(f"snappy: {problem}") from None
-
-
-def unpack(data: bytes) -> bytes:
-    """The unpacked bytes. Check `size` before. Raises Malformed."""
-    return bytes(unpacked(data))
+    return b"".join((found, bytes(pad)))
 
 
 def pack(data: bytes) -> bytes:

@@ -21,7 +21,6 @@ from kymograph.wire.remote_metadata import About
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 # what the memory of series may take; when it is more, it begins anew
 _MEMORY = 256 * 2**20
-_GAP = bytes(PAD)
 
 
 class Target(Protocol):
@@ -73,51 +72,34 @@ class Taker:
 
     def take(self, target: Target, message: bytes, version: str = V1) -> Taken:
         """All samples of a message in one step, or none; see `Store.take_remote_write`."""
-        (answer,) = self._store(target, self._prepared(target, message + _GAP, [(0, len(message), version)]))
+        (answer,) = self._store(target, [self._prepared(target, message + bytes(PAD), version)])
         if isinstance(answer, KymographError):
             raise answer
         return answer
 
     def take_packed(self, target: Target, bodies: Sequence[tuple[bytes, str]]) -> list[Taken | KymographError]:
         """Several messages, each compressed, with its version; see `Store.take_remote_writes`."""
-        try:
-            parts: Sequence[_Part | KymographError] = self._read(target, bodies)
-        except KymographError:
-            parts = [self._one(target, *body) for body in bodies]
+        parts: list[_Part | KymographError] = []
+        for body, version in bodies:
+            try:
+                parts.append(self._prepared(target, snappy.unpack(body, PAD), version))
+            except KymographError as problem:
+                parts.append(problem)
         return self._store(target, parts)
 
-    def _one(self, target: Target, body: bytes, version: str) -> _Part | KymographError:
-        try:
-            return self._read(target, [(body, version)])[0]
-        except KymographError as problem:
-            return problem
-
-    def _read(self, target: Target, bodies: Sequence[tuple[bytes, str]]) -> list[_Part]:
-        """Everything that can be wrong with messages comes out here, before anything of them is stored."""
-        pieces: list[Any] = []
-        places = []
-        at = 0
-        for body, version in bodies:
-            message = snappy.unpacked(body)
-            pieces += (message, _GAP)
-            places.append((at, at + len(message), version))
-            at += len(message) + PAD
-        return self._prepared(target, b"".join(pieces), places)
-
-    def _prepared(self, target: Target, data: bytes, places: Sequence[tuple[int, int, str]]) -> list[_Part]:
+    def _prepared(self, target: Target, message: bytes, version: str) -> _Part:
+        """Everything that can be wrong with a message comes out here, before anything of it is stored."""
         memory = self._memory
-        parts = [self._part(target, memory, written) for written in memory.decoder.read_all(data, places)]
-        if memory.decoder.nbytes > _MEMORY:
-            self._memory = _Memory()
-        return parts
-
-    def _part(self, target: Target, memory: _Memory, written: Written) -> _Part:
+        written = memory.decoder.read(message, version)
         if written.histograms:
             raise InvalidInput(
                 f"the message has {written.histograms} native histograms, which cannot be stored; nothing was taken",
                 hint="send them as classic histograms, and leave send_native_histograms off",
             )
-        return _Part(written, self._fresh(written.about), _ids(target, memory, written), _exemplars(memory, written))
+        part = _Part(written, self._fresh(written.about), _ids(target, memory, written), _exemplars(memory, written))
+        if memory.decoder.nbytes > _MEMORY:
+            self._memory = _Memory()
+        return part
 
     def _store(self, target: Target, parts: Sequence[_Part | KymographError]) -> list[Taken | KymographError]:
         """In one step where that goes. What the store refuses to the whole may be the fault of one of them."""
