@@ -9,7 +9,7 @@ from kymograph.options import StoreOptions
 from kymograph.server.app import create_app
 from kymograph.server.auth import Gate
 from kymograph.server.limits import Limits
-from kymograph.server.listener import Server, config_of, listen
+from kymograph.server.listener import Server, config_of, listen, spare_what_is_loaded
 from kymograph.server.slot import StoreSlot
 from kymograph.server.state import ServerState
 
@@ -26,6 +26,7 @@ def main(folder: str, port: int) -> None:
     signal.signal(signal.SIGTERM, stop)
     slot.start(wait=30)
     with listen("127.0.0.1", port) as door:
+        spare_what_is_loaded()
         try:
             server.run(sockets=[door])
         finally:

@@ -24,7 +24,7 @@ from kymograph.server.application import create_app
 from kymograph.server.auth import Gate
 from kymograph.server.guard import host_of
 from kymograph.server.limits import Limits
-from kymograph.server.listener import Server, config_of, is_loopback, listen
+from kymograph.server.listener import Server, config_of, is_loopback, listen, spare_what_is_loaded
 from kymograph.server.prefix import checked_prefix
 from kymograph.server.recording import recorder
 from kymograph.server.slot import StoreSlot
@@ -213,6 +213,7 @@ def _run(slot: StoreSlot, options: ServeOptions, alerting: Alerting, stop: _Stop
             _check_tokens(slot, options)
             supervisor.subscribe(state.hub.take)
             supervisor.start()
+            spare_what_is_loaded()
             try:
                 server.run(sockets=[door])
             finally:
