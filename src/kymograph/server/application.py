@@ -33,8 +33,9 @@ from kymograph.server.routes import (
 )
 from kymograph.server.state import ServerState
 
-# what is there over the whole store and over each namespace alike
+# what is there over the whole store and over each namespace alike; what dashboards ask all the time is looked up first
 _STORE = (
+    prometheus,
     telemetry,
     query,
     store,
@@ -42,7 +43,6 @@ _STORE = (
     influx,
     otlp,
     metrics,
-    prometheus,
     remote,
     rings,
     dashboards,
