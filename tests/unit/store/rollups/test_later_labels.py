@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kymograph
-from kymograph.errors import AlreadyExists
+from kymograph.errors import AlreadyExists, QueryError
 from kymograph.model.time import HOUR, MINUTE, SECOND
 from kymograph.store.jobs import now_micros
 from kymograph.store.store import Store
@@ -122,6 +122,9 @@ def test_queries_before_and_after_it_follows(store: Store) -> None:
                 )
         return found
 
+    by_region = "SELECT region, count(*) AS n, sum(v) AS s FROM t GROUP BY region ORDER BY region NULLS FIRST"
+    with pytest.raises(QueryError, match="region"):
+        store.sql(by_region)
     store.add_columns("t", ["region"])
     climb(store, 0, 60, 10.0, region="eu")
     before = asked()
@@ -131,10 +134,9 @@ def test_queries_before_and_after_it_follows(store: Store) -> None:
     store.refresh_rollup("t_1m", BASE, BASE + HOUR)
     assert asked() == before
     assert "t_1m" in store.promql("max_over_time(t_v[1h])", time=BASE + 60 * MINUTE).tiers
-    by_region = store.sql(
-        "SELECT region, count(*) AS n, sum(v) AS s FROM t GROUP BY region ORDER BY region NULLS FIRST"
-    )
-    assert [tuple(row.values()) for row in by_region.rows()] == [(None, 360, 64620.0), ("eu", 360, 646200.0)]
+    found = store.sql(by_region)
+    assert [tuple(row.values()) for row in found.rows()] == [(None, 360, 64620.0), ("eu", 360, 646200.0)]
+    assert "t_1m" in found.tiers
 
 
 def test_what_only_the_rollup_has_stays_readable_meanwhile(store: Store) -> None:
