@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,10 +52,13 @@ calls_total 17 # {trace_id="xxxx"} 1e-7
 
 
 class _Page(BaseHTTPRequestHandler):
-    """OpenMetrics with an exemplar that moves on and some that stay."""
+    """OpenMetrics with an exemplar that moves on and some that stay; with none at all before `begun`."""
+
+    begun = False
 
     def do_GET(self) -> None:
-        body = (PAGE % f"{time.time():.3f}").encode()
+        page = PAGE % f"{time.time():.3f}"
+        body = (page if self.begun else re.sub(" # .*", "", page)).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/openmetrics-text; version=1.0.0; charset=utf-8")
         self.end_headers()
@@ -194,6 +198,10 @@ def test_what_prometheus_scrapes_it_sends_on(http: httpx.Client, server: Running
         theirs, ours = both()
         return sum(len(each["exemplars"]) for each in theirs) >= 6 and theirs == ours
 
+    # what it scraped before it was ready to send is not sent on, and an exemplar that stays is there once
+    store = server.state.slot.get()
+    assert eventually(lambda: len(store.promql('count_over_time(calls_total{job="page"}[1m]) > 3')), 20)
+    _Page.begun = True
     assert eventually(same, 20), both()
     theirs, _ = both()
     assert {each["seriesLabels"]["__name__"] for each in theirs} == {"took_seconds_bucket", "calls_total"}
