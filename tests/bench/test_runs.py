@@ -15,6 +15,7 @@ SMALL = {
     "writes": [],
     "metrics": [],
     "streams": [],
+    "labels": [],
     "opening": ["--blocks", "10", "--repeats", "1"],
 }
 

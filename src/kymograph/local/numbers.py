@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from kymograph.engine.interface import TableStatistics
 from kymograph.local.folder import Generation, Table
 from kymograph.local.scanning import preceded, superseded
@@ -23,9 +25,11 @@ def statistics_of(table: Table, generation: Generation) -> TableStatistics:
             gone = [superseded(generation, block, group) for block in touched for group in block.groups()]
             hidden = sum(len(g) for g in gone if g is not None)
     hot_rows = sum(run.visible for run in runs)
-    partitions = {block.row.partition for block in blocks}
+    width = generation.schema.partition
+    partitions = {block.row.partition // width for block in blocks}
     for run in runs:
-        partitions.update((run.rows.times // generation.schema.partition * generation.schema.partition).tolist())
+        first, last = run.min_time // width, run.max_time // width
+        partitions.update((first, last) if last - first < 2 else np.unique(run.rows.times // width).tolist())
     low = [b.row.min_time for b in blocks] + [r.min_time for r in runs]
     high = [b.row.max_time for b in blocks] + [r.max_time for r in runs]
     return TableStatistics(
