@@ -63,21 +63,29 @@ def _settled(
 ) -> pa.Table:
     """What of `fresh` is to be written, once the rows that are to go are gone."""
     new, old = _keys(fresh, there, schema.labels)
-    times = micros_of(there[TIME].combine_chunks())
-    vanished = ~np.isin(old, new)
+    times, begun = (micros_of(rows[TIME].combine_chunks()) for rows in (there, fresh))
     # an SQL rollup knows no counts: it is what its statement says, as far back as there are rows to ask
-    vanished &= within(times, deleted) | (False if counting else times >= lost)
-    _remove(engine, schema, there, times, vanished & (times > gone(there)))
-    order = np.argsort(old)
-    at = np.minimum(np.searchsorted(old[order], new), len(old) - 1)
-    same = old[order][at] == new
-    begun = micros_of(fresh[TIME].combine_chunks())
-    less = begun < lost
-    if counting:
-        known = there[counting[0]].fill_null(0).to_numpy()
-        less |= fresh[counting[0]].fill_null(0).to_numpy() < known[order][at]
+    before, after = (
+        rows[counting[0]].fill_null(0).to_numpy() if counting else np.ones(rows.num_rows) for rows in (there, fresh)
+    )
+    same, known = _matched(new, old, before)
+    left = _matched(old, new, after)[1]
+    # a row that counts less goes before it comes again, so that those who have summarised it learn of the deletion
+    lower = (left < before) & (within(times, deleted) | (False if counting else times >= lost))
+    _remove(engine, schema, there, times, lower & (times > gone(there)))
+    less = (after < known) | (begun < lost)
     kept = same & ((less & ~within(begun, deleted)) | (begun <= gone(fresh)))
     return fresh.filter(pa.array(~kept)) if kept.any() else fresh
+
+
+def _matched(keys: Ints, known: Ints, counts: Any) -> tuple[Bools, Any]:
+    """Which of the keys are among the known ones, and the counts of these; 0 for the others."""
+    if not len(known):
+        return np.zeros(len(keys), np.bool_), np.zeros(len(keys))
+    order = np.argsort(known)
+    at = order[np.minimum(np.searchsorted(known[order], keys), len(known) - 1)]
+    same = known[at] == keys
+    return same, np.where(same, counts[at], 0)
 
 
 def _remove(engine: Engine, schema: TableSchema, there: pa.Table, times: Ints, vanished: Bools) -> None:

@@ -441,6 +441,17 @@ def test_late_data_after_the_samples_have_gone(store: Store) -> None:
     assert len(rows(store, "by_sql")) == 24
 
 
+def test_tiers_follow_a_deletion_that_empties_no_bucket_below(store: Store) -> None:
+    ramp(store, 60)
+    store.create_rollup("m_1m")
+    store.create_rollup("m_5m", "m_1m", "5m")
+    # of every minute the first half
+    for minute in range(10, 20):
+        store.delete("samples", None, BASE + minute * MINUTE, BASE + minute * MINUTE + 30 * SECOND)
+    store.refresh_rollup("m_5m")
+    assert [row["count"] for row in rows(store, "m_5m")] == [30, 30, 15, 15, *[30] * 8]
+
+
 def test_deletions_spare_what_has_no_samples_any_more(store: Store) -> None:
     """Deleting samples of one series leaves the rows of others that were downsampled, or pushed out of their ring."""
     ramp(store, 60)
