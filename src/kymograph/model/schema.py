@@ -156,6 +156,13 @@ class TableSchema:
         more = tuple(labels)
         return replace(self, labels=(*self.labels, *more), fields=(*self.fields, *fields), later=self.later + len(more))
 
+    def grew_from(self, old: TableSchema) -> bool:
+        """Whether this is `old`, or what it became by columns that were added."""
+        if self.required != old.required:
+            return False
+        fields = self.fields[: len(old.fields)]
+        return old == replace(self, labels=self.labels[: len(old.labels)], fields=fields, later=old.later)
+
     def check_follows(self, old: TableSchema) -> None:
         """Raise SchemaError unless a table of `old` can have this schema: columns may only come, and policies change."""
         if self.partition != old.partition:

@@ -32,7 +32,7 @@ class TableVerbs(StoreBase):
         partition: str | int = "1d",
         retention: Retention | None = None,
     ) -> TableSchema:
-        """Create a table; creating an equal one again is fine.
+        """Create a table; creating an equal one again is fine, also when columns have been added to it since.
 
         Args:
             name: letters, digits, `_`, `.`, `-`; `samples` and `metrics` are taken.
@@ -41,6 +41,9 @@ class TableVerbs(StoreBase):
             duplicates: what a second row of one (series, time) does: overwrite, ignore or reject.
             partition: width of one time slice, duration text or int µs; retention drops whole slices.
             retention: age or bytes that bound this table.
+
+        Returns:
+            The schema of the table that is there now.
 
         Raises:
             SchemaError, InvalidInput: a name, type or policy that is none.

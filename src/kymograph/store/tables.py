@@ -40,6 +40,9 @@ class Tables:
         if self._is_taken(schema.name):
             raise SchemaError(f"the name {schema.name} is taken", hint=_HINT)
         with self._schema_lock:
+            there = self._engine.tables().get(schema.name)
+            if there is not None and there.grew_from(schema):
+                return there
             self._engine.create_table(schema)
         return schema
 

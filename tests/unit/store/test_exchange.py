@@ -339,6 +339,10 @@ def test_an_export_brings_its_labels_along(store: Store, form: Any) -> None:
     store.add_columns("new", ["rack"])
     store.write("new", {"time": [1], "host": ["a"], "rack": ["r"], "v": [1.5]})
     file = b"".join(encode(store.reader("new"), form, store.tables()["new"]))
+    store.create_table("noted", ["host"], {"v": "float64", "rack": "string"})
+    assert import_rows(store, "noted", io.BytesIO(file), form=form) == 2
+    assert store.tables()["noted"].labels == ("host",)
+    assert store.scan("noted")["rack"].to_pylist() == ["r"]
     for table in ("old", "another"):
         assert import_rows(store, table, io.BytesIO(file), form=form) == 2
         assert store.tables()[table].labels == ("host", "rack")

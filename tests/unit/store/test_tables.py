@@ -228,6 +228,24 @@ def test_creating(store: Store) -> None:
         store.create_table("u", [], {"v": "float128"})
 
 
+def test_creating_what_has_grown_since(store: Store) -> None:
+    """A program that creates its table whenever it starts goes on after others have added to it."""
+    store.create_table("t", ["host"], {"v": "float32"})
+    store.write("t", {"time": [1], "host": ["a"], "v": [1.0], "w": [2]})
+    grown = store.add_columns("t", ["region"])
+    assert store.create_table("t", ["host"], {"v": "float32"}) == grown
+    others: list[tuple[list[str], dict[str, Any]]] = [
+        ([], {"v": "float32"}), (["region"], {"v": "float32"}), (["host", "region"], {"v": "float32"}),
+        (["host"], {"w": "int64"}), (["host"], {"v": "float32", "other": "int64"}), (["host", "rack"], {"v": "float32"}),
+    ]  # fmt: skip
+    for labels, fields in others:
+        with pytest.raises(AlreadyExists):
+            store.create_table("t", labels, fields)
+    with pytest.raises(AlreadyExists):
+        store.create_table("t", ["host"], {"v": "float32"}, duplicates="ignore")
+    assert store.tables()["t"] == grown
+
+
 def test_policies_of_duplicates(store: Store) -> None:
     for policy, kept in (("overwrite", 2.0), ("ignore", 1.0)):
         store.create_table(policy, fields={"v": "float64"}, duplicates=policy)  # type: ignore[arg-type]

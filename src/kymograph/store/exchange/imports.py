@@ -116,8 +116,10 @@ def _from_arrow(store: Store, table: str, source: Source, labels: Sequence[str] 
                 duplicates=within.duplicates,
                 partition=within.partition,
             )
-        elif within is not None and labels is None:  # what is a label there is one here
-            labels = tuple(dict.fromkeys((*store.tables()[table].labels, *within.labels)))
+        elif within is not None and labels is None and not within.by_series:
+            there = store.tables()[table]
+            # what is a label there becomes one here, unless it is something already
+            labels = (*there.labels, *(label for label in within.labels if label not in there.columns))
         tables = parquet_tables(file) if source.form == "parquet" else arrow_tables(file)
         for rows in tables:
             _create(store, table, labels, {f.name: _storable(f.type) for f in rows.schema})
