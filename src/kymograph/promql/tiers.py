@@ -84,10 +84,14 @@ _NOTHING = Held((), (), 0, (), BEGINNING, None)
 
 
 class Tiers:
-    """Reads pieces for the evaluator."""
+    """Reads pieces for the evaluator.
+
+    Attributes:
+        keeper: who knows what is summarised.
+    """
 
     def __init__(self, engine: Engine, keeper: Keeper) -> None:
-        self._engine, self._keeper = engine, keeper
+        self._engine, self.keeper = engine, keeper
 
     def read(
         self,
@@ -108,7 +112,7 @@ class Tiers:
             cuts: where windows begin and end, when summaries can give the exact answer between; None: only samples can.
         """
         while True:
-            held = self._keeper.held(selection.ids) if len(selection.ids) else None
+            held = self.keeper.held(selection.ids) if len(selection.ids) else None
             beside = [self._beside(wide) for wide in selection.wide]
             found: Pieces | SeriesSet | None = None
             if held is not None or any(tiers for tiers, _ in beside):
@@ -124,11 +128,11 @@ class Tiers:
 
     def _unchanged(self, selection: Selection, held: Held | None) -> bool:
         if held is not None:
-            return self._keeper.unchanged(held)
-        return not len(selection.ids) or self._keeper.held(selection.ids) is None
+            return self.keeper.unchanged(held)
+        return not len(selection.ids) or self.keeper.held(selection.ids) is None
 
     def _beside(self, wide: Any) -> tuple[list[Tier], int]:
-        tiers, lost = self._keeper.beside(wide.schema.name)
+        tiers, lost = self.keeper.beside(wide.schema.name)
         return [tier for tier in tiers if tier.fields.issuperset(wide.fields)], lost
 
 

@@ -108,9 +108,9 @@ class MetricVerbs(StoreBase):
         Args:
             matchers: a series selector in PromQL such as `up{job=~"a|b"}`, or several, any of which may hold; None
                 is every series.
-            start, end: leave out series that cannot have samples in [start, end). That is told from the newest sample
-                of each series and the time range of its table, without reading samples: one that is silent within the
-                range but has newer samples is listed all the same.
+            start, end: leave out scalar series without samples in [start, end); where these are gone and summaries are
+                left, it is told to the width of their buckets. Fields are left out where their table or stream has no
+                rows as old, or as new, as that.
 
         Raises:
             QueryError: a text that is no series selector.

@@ -14,6 +14,9 @@ import pytest
 
 import kymograph
 from kymograph.errors import InvalidInput, LimitExceeded, QueryError, TimeError
+from kymograph.model.time import DAY, HOUR
+from kymograph.options import Retention
+from kymograph.store.jobs import now_micros
 from kymograph.store.metrics import Sample
 from kymograph.store.store import Store
 
@@ -166,6 +169,71 @@ def test_series_that_cannot_be_in_the_range_are_left_out(listed: Store) -> None:
     assert names(end=7 * MINUTE) == [("gpu_temp", None)] * 2
     assert names(start=31 * MINUTE) == []
     assert names(start=0, end=5 * MINUTE) == []
+
+
+def test_series_are_in_the_ranges_that_hold_their_samples(store: Store) -> None:
+    """Also where they are silent amid older and newer samples, and where samples are sealed or in rings."""
+    random = np.random.default_rng(5)
+    times = {}
+    for number in range(24):
+        ids = store.series_ids([("m", {"n": str(number)})])
+        some = np.sort(
+            random.choice([MINUTE, 60 * MINUTE, 1440 * MINUTE]) * random.integers(-50, 50, random.integers(1, 6))
+        )
+        store.append_samples(np.repeat(ids, len(some)), some, np.zeros(len(some)))
+        times[str(number)] = some
+        if number == 12:
+            store.seal()
+    store.ring("m", slots=10, labels={"n": "ring"})
+    for second in range(15):
+        store.gauge("m", 1.0, {"n": "ring"}, time=second * 1_000_000)
+    times["ring"] = np.arange(5, 15) * 1_000_000
+    moments = np.concatenate([*times.values(), [0]])
+    for start, end in [*random.choice(moments, (60, 2)).tolist(), (None, 0), (1, None), (6_000_000, 9_000_000)]:
+        low, high = moments.min() if start is None else start, moments.max() + 1 if end is None else end
+        there = {n for n, some in times.items() if ((some >= low) & (some < high)).any()}
+        assert set(store.label_values("n", "m", start=start, end=end)) == there, (start, end)
+
+
+@pytest.mark.parametrize("gone", ["nothing", "downsampled", "kept in rollups"])
+def test_series_whose_samples_are_gone(tmp_path: Path, gone: str) -> None:
+    """What a query finds in summaries is listed, by the store that writes and by one that reads."""
+    base = now_micros() // HOUR * HOUR - 2 * DAY
+    age = now_micros() - base - 8 * HOUR
+    with kymograph.connect(tmp_path / "store", sync="off") as store:
+        for name, first in (("early", 0), ("late", 5 * HOUR)):
+            ids = store.series_ids([(name, {})])
+            times = base + first + np.arange(60) * MINUTE
+            store.append_samples(np.repeat(ids, 60), times, np.ones(60))
+        store.write("t", {"time": base + np.arange(600) * MINUTE, "host": "a", "v": np.arange(600.0)})
+        if gone == "downsampled":
+            store.downsample(age, "5m")
+        for table in ("samples", "t") if gone == "kept in rollups" else ():
+            store.create_rollup(f"{table}_5m", table, "5m")
+            store.set_retention(table, Retention(age=age))
+            store.prune(force=True)
+        assert (store.scan("samples").num_rows == 120) == (gone == "nothing")
+        with kymograph.connect(tmp_path / "store", read_only=True) as reader:
+            for one in (store, reader):
+                for start, end, there in (
+                    (10, 20, {"early", "t_v"}),
+                    (120, 240, {"t_v"}),
+                    (120, 360, {"late", "t_v"}),
+                    (-120, -10, set()),
+                    (720, 780, set()),
+                ):
+                    found = one.label_values(
+                        "__name__", '{__name__=~"early|late|t_v"}', start=base + start * MINUTE, end=base + end * MINUTE
+                    )
+                    assert set(found) == there, (start, end)
+
+
+def test_streams_are_in_ranges_like_tables(store: Store) -> None:
+    stream = store.stream("/meter/1/raw", layout="float32_1")
+    stream.insert(np.array([[10.0 * MINUTE, 1.0], [11.0 * MINUTE, 2.0]]))
+    for start, end, there in ((None, None, 1), (9, 12, 1), (11, None, 1), (12, None, 0), (None, 10, 0), (None, 11, 1)):
+        span = {"start": start and start * MINUTE, "end": end and end * MINUTE}
+        assert len(store.series("meter_1_raw_c0", **span)) == there, span
 
 
 def test_label_names_and_values(listed: Store) -> None:
