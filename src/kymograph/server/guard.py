@@ -244,7 +244,7 @@ class Guard:
                     if self._held > limits.held_bytes:
                         raise Refusal(503, "busy", "too much is being written at one time", "try again soon", _AGAIN)
                     complete = not message.get("more_body", False)
-            return bytes(parts)
+            return piece if len(piece) == len(parts) else bytes(parts)
         except TimeoutError:
             text = f"the body was not complete after {seconds:g} s"
             raise Refusal(408, "body_too_slow", text, "", _CLOSE) from None

@@ -22,6 +22,7 @@ _TRUE = np.array([text in TRUE for text in sorted(TRUE | FALSE)])
 
 Places = np.ndarray[Any, np.dtype[Any]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def pieces(buffer: pa.Buffer, starts: Places, ends: Places) -> pa.Array:
@@ -36,6 +37,44 @@ def pieces(buffer: pa.Buffer, starts: Places, ends: Places) -> pa.Array:
     # every second one is what lies between two of them
     both = pa.Array.from_buffers(pa.string(), len(places) - 1, [None, pa.py_buffer(places), buffer])
     return both.take(pa.array(np.arange(0, len(places) - 1, 2, dtype=np.int32)))
+
+
+def words(data: Any, places: Places) -> Any:
+    """The eight bytes at each place as little-endian uint64."""
+    return np.ndarray(len(data) - 7, "V8", data, strides=(1,))[places].view("<u8")
+
+
+def begin_with(data: Any, places: Places, key: bytes) -> Bools:
+    """Where the bytes from a place on are a key."""
+    same = np.ones(len(places), np.bool_)
+    if len(places) and int(places.max()) + len(key) + 8 <= len(data):
+        for at in range(0, len(key), 8):
+            part = key[at : at + 8]
+            mask = np.uint64(2 ** (8 * len(part)) - 1)
+            same &= (words(data, places + at) & mask) == np.uint64(int.from_bytes(part, "little"))
+        return same
+    for at, byte in enumerate(key):
+        same &= data[places + at] == byte
+    return same
+
+
+def runs(data: Any, begins: Places, ends: Places) -> Ints | None:
+    """Where each run of equal texts begins; None where texts are short, not all as long, or mostly differ.
+
+    Args:
+        begins, ends: of each text, at least one.
+    """
+    width = int(ends[0] - begins[0])
+    if not 8 <= width <= 24 or not (ends - begins == width).all():
+        return None
+    new = np.ones(len(begins), np.bool_)
+    new[1:] = False
+    for places in (begins, begins + 8 if width > 16 else None, ends - 8):
+        if places is not None:
+            part = words(data, places)
+            new[1:] |= part[1:] != part[:-1]
+    heads = np.flatnonzero(new)
+    return heads if 8 * len(heads) <= len(new) else None
 
 
 def kinds_of(texts: pa.Array) -> np.ndarray[Any, np.dtype[np.int8]]:

@@ -101,6 +101,25 @@ def test_many_lines_are_what_each_is(text: str, ended: bool) -> None:
         assert found[number][3] == time
 
 
+TIMES = st.sampled_from(["1700000000000000001", "1700000000000000002", "9223372036854775807", "9223372036854775808",
+    "9999999999999999999", "0000000000000000005", "170000000000000000x", "-700000000000000001", "1.0000000000000001",
+    "12345678", "1234567", "0x123456", "123456789012345678901234", "1234567890123456789012345"])  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(TIMES, min_size=1, max_size=3), st.integers(1, 40), st.booleans())
+def test_many_lines_of_one_time(stamps: list[str], size: int, shuffled: bool) -> None:
+    """What is read once for all lines that share it is what each line says."""
+    several = [stamp for stamp in stamps for _ in range(size)]
+    if shuffled:
+        several = several[::2] + several[1::2]
+    body = "".join(f"m,host={at % 7} value={at} {stamp}\n" for at, stamp in enumerate(several)).encode()
+    found, parsed = read(body)
+    expected, broken = one_by_one(body)
+    assert {fault.line for fault in parsed.faults} == broken
+    assert {line: row[3] for line, row in found.items()} == {line: row[3] for line, row in expected.items()}
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_line_by_line(body: bytes) -> None:
