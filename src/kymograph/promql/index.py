@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from kymograph.promql.ast import LabelMatcher
-from kymograph.promql.labels import NAME, Labels, labels_of, matcher_mask
+from kymograph.promql.labels import NAME, Bools, Labels, labels_of, matcher_mask
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+_MASKS = 32  # regexes whose values are remembered per label
 _Codes = np.ndarray[Any, np.dtype[np.int32]]
 
 
@@ -24,6 +25,7 @@ class _Column:
         self.codes_by_value: dict[str, int] = {"": 0}
         self.codes: _Codes = np.zeros(0, np.int32)
         self._values: pa.Array | None = None
+        self._masks: dict[LabelMatcher, Bools] = {}  # of the values, by regexes asked before
 
     def add(self, places: list[int], codes: list[int], size: int) -> None:
         grown = np.zeros(size, np.int32)
@@ -38,12 +40,17 @@ class _Column:
             code = self.codes_by_value.get(matcher.value, -1)
             return codes == code if matcher.operator == "=" else codes != code
         if self._values is None or len(self._values) != len(self.codes_by_value):
-            self._values = pa.array(list(self.codes_by_value), pa.string())
+            self._values, self._masks = pa.array(list(self.codes_by_value), pa.string()), {}
         # a regex costs per value that it looks at, everything else next to nothing
-        if len(codes) * 2 < len(self._values):
+        mask = self._masks.get(matcher)
+        if mask is None and len(codes) * 2 < len(self._values):
             used, back = np.unique(codes, return_inverse=True)
             return matcher_mask(matcher, self._values.take(pa.array(used)))[back]
-        return matcher_mask(matcher, self._values)[codes]
+        if mask is None:
+            if len(self._masks) >= _MASKS:
+                del self._masks[next(iter(self._masks))]
+            mask = self._masks[matcher] = matcher_mask(matcher, self._values)
+        return mask[codes]
 
 
 def _cost(matcher: LabelMatcher) -> int:

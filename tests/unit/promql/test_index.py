@@ -111,6 +111,16 @@ def test_a_regex_looks_only_at_values_of_series_still_in_question(monkeypatch: p
     monkeypatch.setattr("kymograph.promql.index.matcher_mask", counting)
     ids, _ = index.select([LabelMatcher("host", "!~", "h.*7"), LabelMatcher("__name__", "=", "m7")])
     assert (looked, len(ids)) == ([20], 0)
+    for _ in range(2):  # over all of them it is remembered, until there are others
+        assert len(index.select([LabelMatcher("host", "=~", "h.*7")])[0]) == 1000
+    assert looked == [20, 10_001]
+    series[20_000] = ("m", {"host": "h-7"})
+    index.refresh(series)
+    assert len(index.select([LabelMatcher("host", "=~", "h.*7")])[0]) == 1001
+    for number in range(10, 100):  # but not every one there ever was
+        assert len(index.select([LabelMatcher("host", "=~", f"h.*{number}")])[0]) == 100
+    assert len(index.select([LabelMatcher("host", "=~", "h.*7")])[0]) == 1001
+    assert looked[2:] == [10_002] * 92
 
 
 def test_label_sets() -> None:
