@@ -7,4 +7,13 @@ from kymograph.model.exemplar import Exemplar
 from kymograph.model.matcher import Matcher
 from kymograph.options import QueryLimits, Retention, StoreOptions
 
-__all__ = ["Exemplar", "KymographError", "Matcher", "QueryLimits", "Retention", "StoreOptions", "__version__", "connect"]
+__all__ = [
+    "Exemplar",
+    "KymographError",
+    "Matcher",
+    "QueryLimits",
+    "Retention",
+    "StoreOptions",
+    "__version__",
+    "connect",
+]
