@@ -476,6 +476,21 @@ def test_deletions_spare_what_has_no_samples_any_more(store: Store) -> None:
         assert (before[name]["n"] - after["n"], before[name]["c"] - after["c"]) == (60, 360)
 
 
+def test_sql_in_namespaces_reads_their_own_rollups(tmp_path: Path) -> None:
+    with kymograph.connect(tmp_path / "s", sync="off") as store:
+        ramp(store, 60)
+        store.create_rollup("kept")
+        store.create_namespace("solar")
+    with kymograph.connect(tmp_path / "s", namespace="solar", sync="off") as solar:
+        ramp(solar, 30)
+        text = "SELECT count(*) AS n, max(value) AS v FROM metric.m"
+        assert (solar.sql(text).rows(), solar.sql(text).tiers) == ([{"n": 180, "v": 179.0}], ["raw"])
+        solar.create_rollup("other")
+        assert (solar.sql(text).rows(), solar.sql(text).tiers) == ([{"n": 180, "v": 179.0}], ["other", "raw"])
+    with kymograph.connect(tmp_path / "s", sync="off") as store:
+        assert (store.sql(text).rows(), store.sql(text).tiers) == ([{"n": 360, "v": 359.0}], ["kept", "raw"])
+
+
 def test_sql_holds_only_so_many_summaries(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where samples are there they are summed up instead; where they are gone, the query is refused."""
     ramp(store, 60)
