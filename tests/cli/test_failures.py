@@ -55,6 +55,7 @@ def test_wrong_usage(kymo: Kymo, folder: Path, arguments: list[str]) -> None:
         (["sql", "DIR", "SELEC 1"], "SELEC"),
         (["sql", "DIR", "SELECT * FROM nowhere"], "nowhere"),
         (["sql", "DIR", "DROP TABLE gpu"], "DROP"),
+        (["sql", "DIR", "SELECT '\udcff'"], "no UTF-8"),
         (["export", "DIR", "nowhere"], "no table nowhere (there are: gpu, samples)"),
         (["sql", "http://127.0.0.1:8000", "SELECT 1"], "not the address of a server"),
         (["compact", "https://127.0.0.1:8000"], "not the address of a server"),

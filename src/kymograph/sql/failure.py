@@ -24,6 +24,8 @@ _LONGEST = 500
 def translated(problem: BaseException, limits: QueryLimits, like: Callable[[str], str]) -> KymographError:
     """The error a caller sees for whatever DataFusion raised, a Rust panic included."""
     text = str(problem)
+    if isinstance(problem, UnicodeEncodeError):
+        return QueryError("the statement holds what is no UTF-8")
     if "Resources exhausted" in text or "Memory Exhausted" in text:
         return LimitExceeded(
             f"the query needs more than {limits.memory} bytes of memory", hint="narrow it, or raise the memory limit"

@@ -58,7 +58,10 @@ class Namespaces:
             return found
         with self._lock:
             if name not in self._open and name not in self._place.names():
-                raise NotFound(f"there is no namespace {check_namespace(name)}", hint="create_namespace() makes it")
+                raise NotFound(
+                    f"there is no namespace {check_namespace(name)}",
+                    hint="make it with create_namespace(), POST /api/namespaces or kymo namespace create",
+                )
             return self._opened(name)
 
     def create(self, name: str, bounds: Bounds) -> Store:
