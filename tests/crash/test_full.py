@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kymograph.engine.memory import MemoryEngine
 from kymograph.errors import DiskFull, StorageError
 from kymograph.local.engine import LocalEngine
 from kymograph.local.files import Files
 from kymograph.model.schema import table_schema
 from kymograph.options import StoreOptions
-from tests.crash.script import SHORT, Operation, apply, difference, state
+from tests.crash.script import SHORT, History, Operation, apply, difference, state
 from tests.crash.tidy import assert_tidy
 from tests.rows import batch_of
 
@@ -46,27 +45,25 @@ class Failing(Files):
     ("code", "stays"), [(errno.ENOSPC, True), (errno.EIO, False)], ids=["ENOSPC until mended", "EIO once"]
 )
 def test_refused_at_every_step(tmp_path: Path, code: int, stays: bool) -> None:
+    history = History(SHORT)
     k = 0
     while True:
         files = Failing(k, code, stays=stays)
-        run_refused(tmp_path / f"{k}", files, f"step {k}")
+        run_refused(tmp_path / f"{k}", files, history, f"step {k}")
         if not files.failed:
             break
         k += 1
     assert k > 40
 
 
-def run_refused(folder: Path, files: Failing, where: str) -> None:
+def run_refused(folder: Path, files: Failing, history: History, where: str) -> None:
     options = StoreOptions(sync="full")
     try:
         engine = LocalEngine(folder, options, files=files)
     except StorageError:
         files.mend()
         engine = LocalEngine(folder, options, files=files)
-    oracle = MemoryEngine()
-    for operation in SHORT:
-        before = state(oracle)
-        apply(oracle, operation)
+    for number, operation in enumerate(SHORT):
         refused = attempt(engine, operation)
         if refused is not None:
             assert files.failed, f"{where}: {refused}"
@@ -74,11 +71,12 @@ def run_refused(folder: Path, files: Failing, where: str) -> None:
             # reading goes on while the disk is full; what failed has not happened, except that rows which were to go
             # may have gone when what follows their going is refused
             found = state(engine)
-            if operation[0] not in ("delete", "prune") or found != state(oracle):
+            before, after = history.states[number : number + 2]
+            if operation[0] not in ("delete", "prune") or found != after:
                 assert found == before, f"{where}, {operation}: {difference(before, found)}"
             files.mend()
             apply(engine, operation)
-    expected = state(oracle)
+    expected = history.states[-1]
     found = state(engine)
     assert found == expected, f"{where}: {difference(expected, found)}"
     engine.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from pathlib import Path
@@ -69,20 +70,23 @@ def test_killed_at_random_times(forks: Forks, tmp_path: Path) -> None:
             seed = store * ROUNDS + round_
             script = random_script(seed, 400)
             child = forks.run("busy", folder=str(folder), seed=seed, length=len(script))
-            # from the middle of opening to some hundred operations later
-            time.sleep(dice.choice([dice.uniform(0, 0.02), dice.uniform(0.02, 0.25)]))
+            # from the middle of opening to some dozen operations later, and then at any moment
+            lines = list(itertools.takewhile(bool, (child.line() for _ in range(dice.choice([0, dice.randrange(30)])))))
+            time.sleep(dice.uniform(0, 0.02))
             child.kill()
-            lines = child.rest()
+            lines += child.rest()
             child.wait()
             assert not any(line.startswith("error") for line in lines), lines[-1]
             done = sum(line.startswith("done") for line in lines)
             operations += done
-            history = History(script[: done + 1], oracle)
+            for operation in script[:done]:
+                apply(oracle, operation)
+            history = History(script[done : done + 1], oracle)
             where = f"store {store}, round {round_}, after {done} operations ({script[min(done, len(script) - 1)]} under way)"
             engine = LocalEngine(folder, StoreOptions(sync="normal", read_only=round_ % 2 == 0))
-            history.check(engine, done, where)
+            history.check(engine, 0, where)
             if round_ % 2:
                 assert_tidy(folder, engine)
             oracle = copied(engine)
             engine.close()
-    assert operations > 300
+    assert operations > 1000

@@ -16,7 +16,7 @@ import pytest
 from kymograph.server.state import ServerState
 from tests.prometheus import data
 from tests.prometheus.servers import free_port, needed, served
-from tests.server.running import Running, eventually, running
+from tests.server.running import TRUST, Running, eventually, running
 
 RULES = Path(__file__).parent / "rules"
 _CONFIG = """
@@ -81,7 +81,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, page: int) -> Iterator[
     ]
     with (
         served(command, f"http://127.0.0.1:{port}", folder / "log") as url,
-        httpx.Client(base_url=url, timeout=30, trust_env=False) as client,
+        httpx.Client(base_url=url, timeout=30, trust_env=False, verify=TRUST) as client,
     ):
         assert eventually(lambda: client.get("/api/v1/metadata").json()["data"], 20)
         yield client

@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.server.running import TRUST
+
 
 def needed(program: str) -> str:
     """Where a program is; the test is skipped, and says so, where there is none."""
@@ -51,6 +53,6 @@ def served(command: Sequence[str], url: str, log: Path, seconds: float = 30.0) -
 
 def _ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/-/ready", timeout=2, trust_env=False).status_code == 200
+        return httpx.get(f"{url}/-/ready", timeout=2, trust_env=False, verify=TRUST).status_code == 200
     except httpx.HTTPError:
         return False

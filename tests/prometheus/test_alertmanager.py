@@ -21,7 +21,7 @@ from kymograph.server.alerting import Alerting
 from kymograph.server.state import ServerState
 from kymograph.store.rules.alerts import Notice
 from tests.prometheus.servers import free_port, needed, served
-from tests.server.running import eventually, running
+from tests.server.running import TRUST, eventually, running
 
 SECOND = 10**6
 RULES = """
@@ -298,7 +298,9 @@ def test_a_real_alertmanager(tmp_path: Path) -> None:
     with served(command, f"http://127.0.0.1:{port}", tmp_path / "log") as url, alerted(tmp_path, url) as (_, state):
 
         def active() -> list[dict[str, Any]]:
-            answer = httpx.get(f"{url}/api/v2/alerts", params={"active": "true"}, trust_env=False, timeout=10)
+            answer = httpx.get(
+                f"{url}/api/v2/alerts", params={"active": "true"}, trust_env=False, verify=TRUST, timeout=10
+            )
             return list(answer.json())
 
         assert eventually(active, 20)

@@ -16,7 +16,7 @@ import pytest
 
 from kymograph.wire import snappy
 from tests.prometheus.servers import free_port, needed, served
-from tests.server.running import Running, eventually, running
+from tests.server.running import TRUST, Running, eventually, running
 from tests.unit.wire import messages
 
 # ms
@@ -95,7 +95,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, server: Running) -> Ite
 
 @pytest.fixture(scope="module")
 def http() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=30, trust_env=False) as client:
+    with httpx.Client(timeout=30, trust_env=False, verify=TRUST) as client:
         yield client
 
 

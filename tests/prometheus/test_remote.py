@@ -16,7 +16,7 @@ from kymograph.options import StoreOptions
 from kymograph.promql.source import STALE
 from kymograph.store import tokens
 from tests.prometheus.servers import free_port, needed, served
-from tests.server.running import Running, eventually, running
+from tests.server.running import TRUST, Running, eventually, running
 
 _AGENT = """
 global:
@@ -202,7 +202,9 @@ def test_prometheus_reads_back(tmp_path: Path) -> None:
                 # between samples, since the windows of Prometheus 2 and 3 differ in a sample at their left edge
                 asked = {"query": query, "start": start // 10**6 + 7, "end": start // 10**6 + 3000, "step": "60"}
                 theirs, ours = (
-                    httpx.get(f"{base}/api/v1/query_range", params=asked, timeout=30, trust_env=False).json()
+                    httpx.get(
+                        f"{base}/api/v1/query_range", params=asked, timeout=30, trust_env=False, verify=TRUST
+                    ).json()
                     for base in (url, server.url)
                 )
                 assert theirs["status"] == "success", theirs

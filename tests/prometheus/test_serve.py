@@ -11,7 +11,7 @@ import pytest
 import kymograph
 from kymograph.server.app import serve
 from tests.prometheus.test_alertmanager import receiving
-from tests.server.running import eventually
+from tests.server.running import TRUST, eventually
 from tests.server.test_serve import process
 
 RULES = """
@@ -49,8 +49,15 @@ def test_rules_survive_a_restart(tmp_path: Path) -> None:
                 assert alert["labels"] == {"alertname": "Always"}
                 assert alert["annotations"] == {"where": server.url}
                 assert alert["generatorURL"].startswith(f"{server.url}/api/v1/query?query=")
-                assert httpx.get(alert["generatorURL"], trust_env=False).json()["data"]["result"][0]["value"][1] == "1"
-                alerts = httpx.get(f"{server.url}/api/v1/alerts", trust_env=False).json()["data"]["alerts"]
+                assert (
+                    httpx.get(alert["generatorURL"], trust_env=False, verify=TRUST).json()["data"]["result"][0][
+                        "value"
+                    ][1]
+                    == "1"
+                )
+                alerts = httpx.get(f"{server.url}/api/v1/alerts", trust_env=False, verify=TRUST).json()["data"][
+                    "alerts"
+                ]
                 since += [one["activeAt"] for one in alerts if one["labels"]["alertname"] == "Patient"]
                 assert server.stop() == 0, server.said
                 assert "Traceback" not in server.said

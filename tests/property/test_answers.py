@@ -18,7 +18,7 @@ from kymograph.server.routes.prometheus.numerals import numbers, seconds
 from kymograph.server.routes.prometheus.samples import result_of
 from tests.property.test_scaled import ODD, ODD_BITS, bits_of
 
-MANY = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+MANY = settings(max_examples=200)
 
 EDGES = [power * 10.0**exponent for exponent in (-7, -6, -5, 14, 15, 16, 20, 21) for power in (1, -1, 1.5, 9.999999999)]
 NEAR = [math.nextafter(edge, toward) for edge in EDGES for toward in (-math.inf, math.inf)]

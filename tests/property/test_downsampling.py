@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -144,5 +145,6 @@ class Machine(RuleBasedStateMachine):
         shutil.rmtree(self.root)
 
 
-def test_downsampling() -> None:
-    run_state_machine_as_test(Machine, settings=settings(max_examples=6, stateful_step_count=8, deadline=None))
+@pytest.mark.parametrize("examples", [4, pytest.param(40, marks=pytest.mark.soak)])
+def test_downsampling(examples: int) -> None:
+    run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=8))

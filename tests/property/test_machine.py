@@ -231,10 +231,8 @@ def assert_tidy(folder: Path, engine: LocalEngine) -> None:
     }
 
 
+@pytest.mark.parametrize("examples", [8, pytest.param(60, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("policy", ["overwrite", "ignore", "reject"])
-def test_local_against_the_oracle(policy: Duplicates) -> None:
+def test_local_against_the_oracle(policy: Duplicates, examples: int) -> None:
     machine = type(f"Machine_{policy}", (Machine,), {"policy": policy})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(max_examples=25, stateful_step_count=30, deadline=None, derandomize=True, database=None),
-    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=30))

@@ -21,7 +21,7 @@ from kymograph.model.time import MAX_TIME, MIN_TIME, isoformat, micros_of, time_
 from kymograph.options import parse_duration, parse_size
 from tests.rows import plain
 
-QUICK = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+QUICK = settings(max_examples=50)
 SCHEMA = table_schema("t", ["l"], {name: name for name in FIELD_TYPES})
 FLOATS = {"float32": ("<f", "<I", 32), "float64": ("<d", "<Q", 64)}
 

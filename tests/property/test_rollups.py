@@ -139,8 +139,9 @@ class Machine(RuleBasedStateMachine):
         shutil.rmtree(self.root)
 
 
-def test_rollups(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("examples", [4, pytest.param(40, marks=pytest.mark.soak)])
+def test_rollups(monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
     # as if every sample that need not be read were worth another stretch
     monkeypatch.setattr(beside, "_SAMPLES_PER_STRETCH", 0)
     monkeypatch.setattr(beside, "_COLUMNS_PER_SAMPLE", 0)
-    run_state_machine_as_test(Machine, settings=settings(max_examples=6, stateful_step_count=8, deadline=None))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=8))

@@ -21,8 +21,8 @@ from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, SERIES_ID
 from kymograph.options import StoreOptions
 from tests.rows import batch_of, ordered, plain, rows_of, scanned
 
-MANY = settings(max_examples=150, deadline=None, derandomize=True, database=None)
-FEW = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+MANY = settings(max_examples=150)
+FEW = settings(max_examples=25)
 
 STALE = 0x7FF0_0000_0000_0002
 ODD = [

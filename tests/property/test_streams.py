@@ -182,13 +182,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("examples", [8, pytest.param(60, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("layout", ["uint16_2", "float64_3"])
-def test_local_against_the_oracle(layout: str) -> None:
+def test_local_against_the_oracle(layout: str, examples: int) -> None:
     machine = type(f"Machine_{layout}", (Machine,), {"layout": layout})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(max_examples=30, stateful_step_count=25, deadline=None, derandomize=True, database=None),
-    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=25))
 
 
 def test_retention_is_a_part_of_the_schema() -> None:

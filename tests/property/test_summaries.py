@@ -79,7 +79,7 @@ def assert_same(one: Summaries, other: Summaries) -> None:
             np.testing.assert_allclose(left, right, rtol=1e-11, atol=1e-13 * scale * (scale if name == "m2" else 1))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(series(), st.sampled_from([1_000_000, 7_000_000, 60_000_000]), st.sampled_from([floor_to, ceil_to]))
 def test_summaries_are_what_they_are_called(rows: Any, width: int, bucket_of: Any) -> None:
     number, times, values = rows
@@ -93,7 +93,7 @@ def test_summaries_are_what_they_are_called(rows: Any, width: int, bucket_of: An
             assert found[name][place] == pytest.approx(value, rel=1e-9, abs=scale), name
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     series(),
     st.sampled_from([1_000_000, 3_000_000]),
@@ -107,7 +107,7 @@ def test_coarser_buckets_follow_from_finer_ones(rows: Any, width: int, factor: i
     assert_same(coarse, summarised(number, bucket_of(times, width * factor), times, values))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(series(ODD), st.data())
 def test_any_split_gives_the_same(rows: Any, data: Any) -> None:
     number, times, values = rows
@@ -121,7 +121,7 @@ def test_any_split_gives_the_same(rows: Any, data: Any) -> None:
         np.testing.assert_allclose(again[name], whole[name], rtol=1e-9, atol=1e-3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(series(), st.data())
 def test_samples_are_summaries_of_themselves(rows: Any, data: Any) -> None:
     number, times, values = rows
@@ -137,7 +137,7 @@ def test_samples_are_summaries_of_themselves(rows: Any, data: Any) -> None:
     assert_same(joined(pieces.of_bucket(bucket).in_order()), whole)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(series())
 def test_equal_values_have_no_spread(rows: Any) -> None:
     number, times, values = rows
@@ -148,7 +148,7 @@ def test_equal_values_have_no_spread(rows: Any) -> None:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(series())
 def test_different_series_are_put_together(rows: Any) -> None:
     number, times, values = rows
@@ -166,7 +166,7 @@ def test_different_series_are_put_together(rows: Any) -> None:
     assert len(order) == len(values)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(series(), st.data())
 def test_late_samples_join_their_summary(rows: Any, data: Any) -> None:
     number, times, values = rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,9 @@ from kymograph.server.listener import Server, config_of, listen
 from kymograph.server.slot import StoreSlot
 from kymograph.server.state import ServerState
 from kymograph.store import tokens
+
+# trusts nobody, for who speaks plain HTTP: reading the certificates of the world takes each client 50 ms
+TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def eventually(holds: Callable[[], object], seconds: float = 10.0) -> bool:
@@ -52,7 +56,7 @@ class Running:
         return self.url.replace("http", "ws", 1) + "/api/telemetry/stream"
 
     def client(self, **options: object) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, trust_env=False, **options)  # type: ignore[arg-type]
+        return httpx.Client(**{"base_url": self.url, "timeout": 30, "trust_env": False, "verify": TRUST, **options})  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -80,19 +84,20 @@ def running(
     started = threading.Event()
     cert, key = tls or (None, None)
     server = Server(config_of(create_app(state), limits, cert, key), started.set)
-    slot.start(wait=10)
-    if prepare is not None:
-        prepare(state)
-    supervisor.subscribe(state.hub.take)
-    supervisor.start()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="test-server")
-    thread.start()
     try:
-        assert started.wait(20)
+        slot.start(wait=60)
+        if prepare is not None:
+            prepare(state)
+        supervisor.subscribe(state.hub.take)
+        supervisor.start()
+        thread.start()
+        assert started.wait(60)
         yield Running(f"http{'s' if tls else ''}://127.0.0.1:{port}", port, state)
     finally:
         server.should_exit = True
-        thread.join(30)
+        if thread.ident is not None:
+            thread.join(30)
         supervisor.stop(10)
         slot.close()
         state.close()

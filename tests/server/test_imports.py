@@ -17,7 +17,7 @@ import pytest
 
 from kymograph.store.store import Store
 from tests.prometheus.servers import free_port, needed, served
-from tests.server.running import Running, eventually, running
+from tests.server.running import TRUST, Running, eventually, running
 
 T = 1_700_000_000
 STALE = 0x7FF0000000000002
@@ -236,7 +236,11 @@ def test_series_move_to_a_real_victoria_metrics_and_back(server: Running, tmp_pa
     times = np.array([(T + n) * 10**6 for n in range(102)])
     store.append_samples(np.repeat(ids, 102), np.tile(times, 2), np.tile(values, 2))
     command = [program, f"-storageDataPath={tmp_path}/vm", f"-httpListenAddr=127.0.0.1:{port}", "-retentionPeriod=100y"]
-    with served(command, url, tmp_path / "log"), server.client() as http, httpx.Client(trust_env=False) as other:
+    with (
+        served(command, url, tmp_path / "log"),
+        server.client() as http,
+        httpx.Client(trust_env=False, verify=TRUST) as other,
+    ):
         body = http.get("/api/v1/export", params={"match[]": "m"}).content
         assert other.post(f"{url}/api/v1/import", content=body).status_code == 204
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 
 from tests.server.conftest import GPUS, ROWS
-from tests.server.running import Running, eventually
+from tests.server.running import TRUST, Running, eventually
 
 
 def ask(server: Running, sql: object, headers: dict[str, str] | None = None, **body: object) -> httpx.Response:
@@ -231,7 +231,7 @@ def bombed(queries: int, waiting: int) -> Iterator[str]:
 def throw(url: str, queries: list[str]) -> list[httpx.Response]:
     """The answers to queries sent all at once."""
     with ThreadPoolExecutor(len(queries)) as threads:
-        ask = partial(httpx.post, f"{url}/api/sql", timeout=60, trust_env=False)
+        ask = partial(httpx.post, f"{url}/api/sql", timeout=60, trust_env=False, verify=TRUST)
         return list(threads.map(lambda sql: ask(json={"sql": sql}), queries))
 
 
@@ -241,7 +241,7 @@ def test_bombs_end_in_time_and_memory_and_hold_nobody_up() -> None:
         thrown = thrower.submit(throw, url, BOMBS + CROSSES)
         # short calls have threads of their own
         for _ in range(5):
-            assert httpx.get(f"{url}/api/health", timeout=20, trust_env=False).status_code == 200
+            assert httpx.get(f"{url}/api/health", timeout=20, trust_env=False, verify=TRUST).status_code == 200
         answers = thrown.result(60)
         assert {answer.status_code for answer in answers} <= {400, 404, 422}, [answer.text[:300] for answer in answers]
         assert time.monotonic() - began < 45

@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 import kymograph
 from kymograph.server.app import serve
 from kymograph.store import tokens
-from tests.server.running import eventually
+from tests.server.running import TRUST, eventually
 
 PROGRAM = "import sys, json; from kymograph.server.app import serve; sys.exit(serve(**json.loads(sys.argv[1])))"
 
@@ -112,8 +112,10 @@ def test_a_stop_loses_nothing_that_was_seen(tmp_path: Path, sign: int) -> None:
 def test_a_query_under_way_does_not_hold_up_the_end(tmp_path: Path) -> None:
     endless = "SELECT count(*) FROM generate_series(1, 3000000) a, generate_series(1, 3000000) b"
     with process(dir=str(tmp_path), simulate=1, sync="normal") as server, ThreadPoolExecutor(1) as asker:
-        asked = asker.submit(httpx.post, f"{server.url}/api/sql", json={"sql": endless}, timeout=60, trust_env=False)
-        with httpx.Client(base_url=server.url, trust_env=False) as http:
+        asked = asker.submit(
+            httpx.post, f"{server.url}/api/sql", json={"sql": endless}, timeout=60, trust_env=False, verify=TRUST
+        )
+        with httpx.Client(base_url=server.url, trust_env=False, verify=TRUST) as http:
             assert eventually(lambda: "kymograph_queries_held 1" in http.get("/metrics").text)
         began = time.monotonic()
         assert server.stop() == 0, server.said
@@ -161,7 +163,7 @@ def test_any_address_with_a_token(tmp_path: Path) -> None:
         token = tokens.create(store.engine, "read")
     with process(dir=str(tmp_path), host="0.0.0.0", sync="normal") as server:
         url = server.url.replace("localhost", "127.0.0.1")
-        with httpx.Client(base_url=url, trust_env=False) as http:
+        with httpx.Client(base_url=url, trust_env=False, verify=TRUST) as http:
             assert http.get("/api/info").status_code == 401
             headers = {"Authorization": f"Bearer {token}"}
             assert http.get("/api/info", headers=headers).status_code == 200
@@ -176,7 +178,7 @@ def test_a_locked_store_is_opened_once_it_is_free(tmp_path: Path) -> None:
     try:
         with (
             process(dir=str(tmp_path), simulate=1, sync="normal") as server,
-            httpx.Client(base_url=server.url, trust_env=False) as http,
+            httpx.Client(base_url=server.url, trust_env=False, verify=TRUST) as http,
         ):
             answer = http.get("/api/telemetry/history")
             assert answer.status_code == 503
@@ -203,7 +205,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with (
         process(dir=str(tmp_path / "file"), simulate=1) as server,
-        httpx.Client(base_url=server.url, trust_env=False) as http,
+        httpx.Client(base_url=server.url, trust_env=False, verify=TRUST) as http,
     ):
         assert http.get("/").status_code == 200
         answer = http.get("/api/info")

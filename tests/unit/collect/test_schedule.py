@@ -45,7 +45,7 @@ def test_stamps_next_to_the_grid_are_put_on_it() -> None:
     st.integers(0, 2 * 10**15),
     st.lists(st.tuples(st.integers(0, 5_000_000), st.integers(-(10**10), 10**10) | st.just(0)), max_size=30),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_turns_are_on_the_grid_and_apart(interval: int, wall: int, turns: list[tuple[int, int]]) -> None:
     """Each turn takes some time, and now and then somebody sets the clock."""
     schedule = Schedule(interval)

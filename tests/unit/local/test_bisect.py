@@ -14,7 +14,7 @@ anywhere = st.lists(TIMES, max_size=9, unique=True).map(sorted)
 
 
 @given(st.lists(regular | anywhere, min_size=1, max_size=4), st.data())
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_each_as_if_alone(series: list[list[int]], data: st.DataObject) -> None:
     times = np.array([time for one in series for time in one], np.int64)
     ends = np.cumsum([len(one) for one in series])

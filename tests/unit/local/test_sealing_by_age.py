@@ -14,7 +14,7 @@ from kymograph.model.batch import conform
 from kymograph.model.schema import table_schema
 from kymograph.options import StoreOptions
 
-SEAL_AFTER = 2_500_000
+SEAL_AFTER = 2_100_000
 
 
 class Counting(Files):
@@ -44,7 +44,7 @@ def test_steady_writing_makes_a_block_per_age_and_not_per_look(tmp_path: Path) -
     writer = threading.Thread(target=write)
     began = time.monotonic()
     writer.start()
-    stop.wait(9)
+    stop.wait(5.3)
     stop.set()
     writer.join()
     took = time.monotonic() - began

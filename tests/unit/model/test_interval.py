@@ -26,7 +26,7 @@ def assert_normal(intervals: Intervals) -> None:
     assert (intervals.starts[1:] > intervals.ends[:-1]).all()
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=200)
 @given(PAIRS, PAIRS, st.integers(-2, 55), st.integers(-2, 55))
 def test_sets(one: list[tuple[int, int]], other: list[tuple[int, int]], start: int, end: int) -> None:
     a, b = Intervals.of(one), Intervals.of(other)
@@ -48,7 +48,7 @@ def test_sets(one: list[tuple[int, int]], other: list[tuple[int, int]], start: i
     assert (a == b) == (x == y)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60), st.integers(1, 9)), max_size=60))
 def test_coverage_page_by_page(steps: list[tuple[bool, int, int]]) -> None:
     kept, coverages._PAGE = coverages._PAGE, 3

@@ -52,7 +52,7 @@ def data(draw: st.DrawFn) -> dict[Any, Any]:
 
 
 @given(data())
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500)
 def test_it_gives_what_the_long_way_gives(columns: dict[Any, Any]) -> None:
     quick = conform_plain(columns, SCHEMA)
     if quick is None:

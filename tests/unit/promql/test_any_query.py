@@ -44,6 +44,7 @@ def source() -> Source:
     return Source(engine)
 
 
+SEEDS = [*range(150), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(150, 1000))]
 _OPERATORS = sorted(PRECEDENCE)
 
 
@@ -131,7 +132,7 @@ def _cells(result: PromResult) -> dict[tuple[object, int], float]:
     }
 
 
-@pytest.mark.parametrize("seed", range(400))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_range_is_its_instants(source: Source, seed: int) -> None:
     query = _Writer(seed, instant_only=True).vector(3)
     start, step, count = 200 * S, 61 * S, 5
@@ -149,7 +150,7 @@ def test_a_range_is_its_instants(source: Source, seed: int) -> None:
         assert same, (query, key, value, other)
 
 
-@pytest.mark.parametrize("seed", range(400))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_but_our_own_errors(source: Source, seed: int) -> None:
     query = _Writer(seed + 10_000, instant_only=False).vector(4)
     for ask in (

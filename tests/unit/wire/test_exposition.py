@@ -284,7 +284,7 @@ def pages(draw: st.DrawFn) -> list[Family]:
 
 
 @given(pages())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_is_rendered_is_read_back(families: list[Family]) -> None:
     # a counter "x" owns a sample called "x_total", so such names would move between families
     suffixed = ("_total", "_created")
@@ -308,7 +308,7 @@ def outcome(data: bytes, *, openmetrics: bool = False) -> str:
 
 
 @given(st.binary(max_size=200), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_garbage_is_read_or_refused(data: bytes, openmetrics: bool) -> None:
     outcome(data, openmetrics=openmetrics)
 
@@ -339,7 +339,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40), st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_near_misses_are_read_or_refused(pieces: list[str], openmetrics: bool) -> None:
     outcome("".join(pieces).encode(), openmetrics=openmetrics)
 

@@ -84,7 +84,7 @@ PLAIN = st.tuples(
 ).map(lambda parts: f"{parts[0]} {parts[1]}{parts[2]}")
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(st.lists(st.one_of(PLAIN, LINES), max_size=30).map("\n".join), st.booleans())
 def test_many_lines_are_what_each_is(text: str, ended: bool) -> None:
     body = (text + "\n" * ended).encode()
@@ -106,7 +106,7 @@ TIMES = st.sampled_from(["1700000000000000001", "1700000000000000002", "92233720
     "12345678", "1234567", "0x123456", "123456789012345678901234", "1234567890123456789012345"])  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(TIMES, min_size=1, max_size=3), st.integers(1, 40), st.booleans())
 def test_many_lines_of_one_time(stamps: list[str], size: int, shuffled: bool) -> None:
     """What is read once for all lines that share it is what each line says."""
@@ -120,7 +120,7 @@ def test_many_lines_of_one_time(stamps: list[str], size: int, shuffled: bool) ->
     assert {line: row[3] for line, row in found.items()} == {line: row[3] for line, row in expected.items()}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_line_by_line(body: bytes) -> None:
     _, parsed = read(body)
@@ -225,7 +225,7 @@ def test_codes_stay() -> None:
     assert prefixes.measurement_of(first).tolist() == [0] * 5000
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 30), max_size=20), min_size=1, max_size=6))
 def test_codes_are_the_same_however_bodies_are_joined(bodies: list[list[int]]) -> None:
     prefixes = Prefixes()

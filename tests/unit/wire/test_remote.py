@@ -89,7 +89,7 @@ series = st.tuples(labels, st.lists(st.tuples(times, values), max_size=3))
 requests = st.lists(st.lists(series, max_size=6), min_size=1, max_size=5)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(requests, st.randoms(use_true_random=False))
 def test_any_requests_one_after_the_other(several: list[Any], rng: random.Random) -> None:
     decoder = Decoder()
@@ -236,7 +236,7 @@ def test_cut_off_at_every_byte(version: str, warm: bool) -> None:
     assert read(decoder, message, version) == oracle(message, version)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from([V1, V2]), st.data())
 def test_any_byte_changed(version: str, data: st.DataObject) -> None:
     """Whatever a broken sender or an attacker makes of it: refused, or read as protobuf reads it."""

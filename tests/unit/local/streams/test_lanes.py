@@ -59,7 +59,7 @@ def test_the_order_is_looked_at_again() -> None:
     assert 0 in {orders.of(0, noise) for _ in range(100)}
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(0, 7))
 def test_a_flipped_bit_is_told(at: int, bit: int) -> None:
     layout = Layout.parse("int16_2")

@@ -15,7 +15,7 @@ import kymograph
 from kymograph.local.streams import folding
 from tests.crash.stream_script import rows_at, small_sizes
 
-STEPS = 120
+STEPS = 60
 
 
 def consistent(stream: Any, *, alone: bool) -> None:
