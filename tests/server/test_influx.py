@@ -80,7 +80,7 @@ def test_nothing_is_nothing(server: Running) -> None:
     [
         ({"Content-Encoding": "br"}, b"m v=1", 415, "unsupported_encoding"),
         ({"Content-Encoding": "gzip"}, b"m v=1", 400, "invalid_request"),
-        ({"Content-Encoding": "gzip"}, gzip.compress(b"m v=1" * 1000)[:-20], 400, "incomplete_body"),
+        ({"Content-Encoding": "gzip"}, gzip.compress(b"m v=1" * 1000, mtime=0)[:-20], 400, "incomplete_body"),
     ],
 )
 def test_bodies_that_cannot_be_unpacked(

@@ -149,7 +149,7 @@ def test_a_null_names_its_row() -> None:
         pa.array([2**31 - 1], pa.date32()), pa.array([1], pa.duration("us")), np.array([1], "m8[us]"),
         np.zeros((2, 2), "M8[us]"), np.array([213_503_983], "M8[D]"), [2**63], [None],
     ],
-    ids=repr,
+    ids=str,
 )  # fmt: skip
 def test_columns_that_are_no_times(values: object) -> None:
     with pytest.raises(TimeError):
