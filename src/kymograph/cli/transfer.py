@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from kymograph.cli.output import write_rows
-from kymograph.cli.progress import progress
+from kymograph.cli.progress import Report, progress
 from kymograph.cli.words import DURATION, FOLDER, SIZE, TIME, label_filter, opened, pairs
 from kymograph.errors import NotFound
 from kymograph.model.matcher import matchers_of
@@ -54,8 +54,19 @@ def import_(
     with opened(dir, create=True, cap=cap, age=retention) as store:
         for file in files:
             given: Any = sys.stdin.buffer if file == "-" else file
+            stored = 0
             with progress(f"import {file}", "rows") as report:
-                rows = import_rows(store, table, given, form=form, labels=names, progress=report)
+
+                def told(done: int, part: float | None, report: Report = report) -> None:
+                    nonlocal stored
+                    stored = done
+                    report(done, part)
+
+                try:
+                    rows = import_rows(store, table, given, form=form, labels=names, progress=told)
+                except KeyboardInterrupt:
+                    click.echo(f"{file}: interrupted; {stored:,} rows are stored in {table}", err=True)
+                    raise
             click.echo(f"{file}: {rows:,} rows stored in {table}", err=True)
 
 
