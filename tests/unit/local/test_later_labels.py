@@ -38,11 +38,11 @@ def write(engine: LocalEngine, rows: list[tuple[Any, ...]]) -> None:
 
 
 def filled(folder: Path) -> LocalEngine:
-    """Two blocks from before the label in one partition, one after it there, one in another partition, and hot rows."""
+    """Blocks from before and after the label in two partitions, one from before it in a third, and hot rows."""
     engine = opened(folder)
     engine.create_table(NARROW)
     for value in (1.0, 2.0):
-        write(engine, [(int(10 * value), "a", value), (int(10 * value), None, value)])
+        write(engine, [(int(10 * value), "a", value), (int(10 * value), None, value), (2 * DAY, "a", value)])
         engine.seal()
     engine.alter_table(WIDE)
     write(engine, [(10, "a", "x", 3.0), (10, "a", None, 4.0), (11, "a", "y", 5.0)])
@@ -206,7 +206,7 @@ def test_a_reader_in_another_process_sees_it(tmp_path: Path) -> None:
         assert ask() == expected([(1,), (2,)], 1)
         engine.alter_table(WIDE)
         assert ask() == expected([], 1)
-        write(engine, [(1, "a", "x", 3.0), (2, "a", None, 4.0)])
+        write(engine, [(1, "a", "x", 3.0), (1, "a", None, 3.5), (2, "a", None, 4.0)])
         assert ask() == expected([(1,)], 2)
         engine.seal()
         assert ask() == expected([(1,)], 2)

@@ -147,3 +147,17 @@ def test_an_empty_store(store: kymograph.Store) -> None:
     assert len(query_instant(store.engine, "nothing", 0)) == 0
     assert len(query_range(store.engine, "rate(nothing[5m])", 0, 10 * S, S)) == 0
     assert query_instant(store.engine, "absent(nothing)", 0).values.tolist() == [1.0]
+
+
+def test_a_label_that_comes_after_the_series_were_selected(store: kymograph.Store) -> None:
+    """Rows that have it are of other series than those selected, whatever these share with them."""
+    store.write("cpu", {"time": [1 * S, 2 * S], "host": ["a", "a"], "usage": [1.0, 2.0]})
+    source = Source(store.engine)
+    selection = source.select(parse_selector("cpu_usage").matchers)
+    store.add_columns("cpu", ["region"])
+    store.write("cpu", {"time": [1 * S, 3 * S], "host": ["a", "a"], "region": ["eu", "eu"], "usage": [7.0, 8.0]})
+    found = source.load(selection, 0, 9 * S, Meter(PromLimits()))
+    assert (found.times.tolist(), found.values.tolist()) == ([1 * S, 2 * S], [1.0, 2.0])
+    again = source.load(source.select(parse_selector("cpu_usage").matchers), 0, 9 * S, Meter(PromLimits()))
+    assert sorted(again.values.tolist()) == [1.0, 2.0, 7.0, 8.0]
+    assert len(again.labels) == 2

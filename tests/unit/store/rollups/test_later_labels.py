@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,15 @@ import numpy as np
 import pytest
 
 import kymograph
+from kymograph.engine.interface import Scan
+from kymograph.engine.memory import MemoryEngine
 from kymograph.errors import AlreadyExists, QueryError
+from kymograph.model.batch import conform, to_table
+from kymograph.model.schema import table_schema
 from kymograph.model.time import HOUR, MINUTE, SECOND
 from kymograph.store.jobs import now_micros
+from kymograph.store.rollups.compute import compute
+from kymograph.store.rollups.definition import defined
 from kymograph.store.store import Store
 
 BASE = 1_790_000_000 * SECOND // HOUR * HOUR
@@ -186,6 +193,32 @@ def test_labels_come_while_rollups_are_made(store: Store) -> None:
         number = next((place for place, value in enumerate(labels, 1) if value), 0)
         assert 0 <= minute - number < 6
         assert (rows, increase) == (6, 5.0 * (number + 1))
+
+
+def test_a_label_between_the_schema_and_the_rows() -> None:
+    """Rows that were read with more labels than the schema told are of series that cannot be told apart."""
+
+    class Widening(MemoryEngine):
+        """Gets a label, and a row with it, when its rows are about to be read."""
+
+        def scan(self, table: str, *args: Any, **kwargs: Any) -> Scan:
+            schema = self.tables()[table]
+            if not schema.later:
+                wider = schema.extended(labels=["region"])
+                self.alter_table(wider)
+                data = {"time": [BASE + 1], "host": ["a"], "gpu": ["0"], "region": ["eu"], "v": [9.0]}
+                self.append(table, conform(to_table(data), wider))
+            return super().scan(table, *args, **kwargs)
+
+    for by, labels in ((None, ["host", "gpu", "region"]), (["host"], ["host"]), ([], [])):
+        engine = Widening()
+        engine.create_table(table_schema("t", ["host", "gpu"], {"v": "float64"}))
+        rollup = defined("r", "t", "1m", by, None, (None, None), engine.tables(), {})
+        assert compute(engine, rollup, None, BASE, BASE + MINUTE) is None
+        rollup = dataclasses.replace(rollup, labels=tuple(labels))
+        found = compute(engine, rollup, None, BASE, BASE + MINUTE)
+        assert found is not None
+        assert found["rows"].to_pylist() == [1]
 
 
 def test_one_who_reads_beside_it(tmp_path: Path) -> None:
