@@ -81,6 +81,7 @@ class Rollups:
             if there is not None:
                 there = self._followed(there)
                 if there == rollup or self._grew_to(there, rollup):
+                    self._keep(rollup.name, wanted.retention)
                     return there
             wanted = dataclasses.replace(wanted, definition=_text(rollup))
             present = self._engine.tables().get(rollup.name)
@@ -95,6 +96,12 @@ class Rollups:
             self._engine.put_document(DOCUMENT, rollup.name, rollup.to_document())
             self._known = {**self._known, rollup.name: rollup}
             return rollup
+
+    def _keep(self, name: str, retention: Retention) -> None:
+        """Give the table of a rollup that is there already another bound, where one was asked for."""
+        present = self._engine.tables().get(name)
+        if present is not None and retention not in (Retention(), present.retention):
+            self._engine.alter_table(dataclasses.replace(present, retention=retention))
 
     def drop(self, name: str) -> None:
         """Forget a rollup, its table and its rows."""

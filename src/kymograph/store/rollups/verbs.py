@@ -81,7 +81,7 @@ class RollupVerbs(QueryVerbs):
             by: labels that tell rows apart; None: every series of the source keeps its own. Scalar series with `by`
                 are told apart by their metric, too, in the column `name`.
             fields: which numbers of a table; None is all that it has now.
-            keep: what bounds the rollup's own table.
+            keep: what bounds the rollup's own table, also of one that is there already.
             start_offset: late data further back than this is not looked at; None: it always is.
             end_offset: how long after its end a bucket is made, for what arrives a little late.
             query: SQL in place of source, every, by and fields: any SELECT with one width of `time_bucket`, whose column

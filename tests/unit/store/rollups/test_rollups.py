@@ -263,6 +263,10 @@ def test_drop_and_create_again(store: Store) -> None:
     ramp(store)
     store.create_rollup("m_1m")
     assert store.create_rollup("m_1m")["rows"] == 10
+    assert store.create_rollup("m_1m", keep=Retention(age="100y"))["rows"] == 10
+    assert store.tables()["m_1m"].retention == Retention(age="100y")
+    store.create_rollup("m_1m")  # says nothing about it
+    assert store.tables()["m_1m"].retention == Retention(age="100y")
     store.create_rollup("m_5m", "m_1m", "5m")
     with pytest.raises(InvalidInput, match="m_5m"):
         store.drop_rollup("m_1m")
