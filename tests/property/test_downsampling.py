@@ -128,6 +128,19 @@ class Machine(RuleBasedStateMachine):
         self.compare("integrate_negative" if not self.late else "avg_over_time", "1h", "30m")
         self.compare("rate" if not self.late else "last_over_time", "45m", "15m")
 
+    @invariant()
+    def sql_agrees(self) -> None:
+        for text in (
+            "SELECT host, time_bucket('15m', time) AS t, count(*) AS n, sum(value) AS s FROM metric.m GROUP BY 1, 2",
+            "SELECT series_id, count(*) AS n, sum(value) AS s FROM samples WHERE time >= $start GROUP BY 1",
+        ):
+            start = np.datetime64(self.base + 45 * MINUTE, "us").item()
+            found, wanted = (store.sql(f"{text} ORDER BY 1, 2", start=start) for store in (self.store, self.plain))
+            for one, other in zip(found.rows(), wanted.rows(), strict=True):
+                np.testing.assert_allclose(one.pop("s"), other.pop("s"), rtol=1e-9, atol=1e-6, err_msg=text)
+                assert one == other, text
+            assert not found.approximate, text
+
     def compare(self, function: str, width: str, step: str) -> None:
         query = f"{function}(m[{width}])"
         span = {"start": self.base, "end": self.base + 150 * MINUTE, "step": step}
