@@ -19,8 +19,8 @@ from tests.prometheus.servers import free_port, needed, served
 from tests.server.running import TRUST, Running, eventually, running
 from tests.unit.wire import messages
 
-# ms
-START = int(time.time() - 3600) * 1000
+# ms; a Prometheus that has scraped the present takes what is up to an hour older
+START = int(time.time() - 1800) * 1000
 HEADERS = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
 _CONFIG = """
 global:
