@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from kymograph.promql.labels import Labels
 from kymograph.promql.result import PromResult, number
 from kymograph.server.envelope import Piece, text_of
-from kymograph.server.routes.prometheus.numerals import numbers, seconds
+from kymograph.server.routes.prometheus.numerals import numbers, second, seconds
 
 # texts are made for so many samples at one time, so that what they take is bounded
 PART = 262_144
@@ -53,11 +53,10 @@ def result_of(result: PromResult, limit: int) -> Iterator[Piece]:
     """`"resultType": …, "result": …` without the braces around it, of at most `limit` series (0: all), part by part."""
     yield b'"resultType":"%s","result":' % result.type.encode()
     if result.type == "scalar":
-        time = seconds(result.times)[0].as_py()
-        yield b'[%s,"%s"]' % (time.encode(), number(float(result.values[0])).encode())
+        yield b'[%s,"%s"]' % (second(int(result.times[0])).encode(), number(float(result.values[0])).encode())
         return
     if result.type == "string":
-        yield b"[%s,%s]" % (seconds(result.times)[0].as_py().encode(), text_of(result.text))
+        yield b"[%s,%s]" % (second(int(result.times[0])).encode(), text_of(result.text))
         return
     count = min(len(result), limit) if limit else len(result)
     if not count:
