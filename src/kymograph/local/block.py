@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kymograph.errors import Corrupt
+from kymograph.errors import Corrupt, StorageError
 from kymograph.local.cache import ColumnCache
 from kymograph.local.catalog import BlockRow
 from kymograph.local.encoding import EncodingChooser, arguments
@@ -109,6 +109,10 @@ def _own_dictionaries(group: pa.Table) -> list[pa.Array]:
     return arrays
 
 
+class NewerBlock(StorageError):
+    """Not damage: nothing of the block is to be salvaged or moved."""
+
+
 def footer(data: memoryview) -> bytes:
     """The end of a block's bytes that says where everything is; the catalog keeps a copy for repair."""
     size = int.from_bytes(data[-8:-4], "little") + 8
@@ -119,12 +123,16 @@ def decode_metadata(schema: pa.Schema) -> dict[str, Any]:
     """What `encode` put into the file's metadata.
 
     Raises:
-        Corrupt: it is not there, or of a newer version.
+        Corrupt: it is not there, or broken.
+        NewerBlock: it is of a later release.
     """
     try:
         document: dict[str, Any] = json.loads((schema.metadata or {})[METADATA])
-        if document["version"] not in range(1, VERSION + 1):
-            raise Corrupt(f"block format {document['version']}, this release reads 1 to {VERSION}")
+        if document["version"] > VERSION:
+            raise NewerBlock(
+                f"a block is of format {document['version']}, this release reads 1 to {VERSION}",
+                hint="open the store with the release that wrote it, or a newer one",
+            )
         if "series" in document:
             document["series"] = json.loads(zlib.decompress(base64.b64decode(document["series"])))
     except (KeyError, ValueError, TypeError, zlib.error) as problem:

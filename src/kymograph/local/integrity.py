@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from kymograph.engine.interface import CheckReport, Damage
 from kymograph.errors import Corrupt, StorageError
-from kymograph.local.block import PAGE_ROWS, Block, RowGroup, canonical, decode_metadata, open_parquet
+from kymograph.local.block import PAGE_ROWS, Block, NewerBlock, RowGroup, canonical, decode_metadata, open_parquet
 from kymograph.local.catalog import BlockRow
 from kymograph.local.folder import Folder, Table
 from kymograph.local.ring_integrity import check_rings
@@ -61,6 +61,8 @@ def _problem(schema: TableSchema, block: Block) -> str:
             high.append(int(group.times.max()))
             for name, kind in schema.fields:
                 group.column(name, kind)
+    except NewerBlock:
+        raise
     except StorageError as problem:
         return problem.message
     if (rows, min(low), max(high)) != (block.row.rows, block.row.min_time, block.row.max_time):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from kymograph.errors import Corrupt, KymographError
 from kymograph.local import ring_rows
-from kymograph.local.block import decode_metadata, file_checksum, footer
+from kymograph.local.block import NewerBlock, decode_metadata, file_checksum, footer
 from kymograph.local.catalog import BlockRow, Catalog, HotRow
 from kymograph.local.commit import decode_batches
 from kymograph.local.database import CATALOG, OLD_PAGE_BYTES, PAGE_BYTES, checksum
@@ -214,6 +214,8 @@ def _rebuild(path: Path, options: StoreOptions, files: Files, damaged: Path | No
                 document = decode_metadata(opened.schema_arrow)
                 found.append((file, document, opened.metadata))
                 replaced.update(document["replaces"])
+        except NewerBlock:
+            raise
         except (Corrupt, pa.ArrowException, OSError) as problem:
             aside = path / "damaged" / file.relative_to(path / "blocks")
             aside.parent.mkdir(parents=True, exist_ok=True)

@@ -53,3 +53,37 @@ def test_a_version_that_is_none_is_damage(folder: Path) -> None:
     with kymograph.connect(folder) as store:
         assert "rebuilt" in store.info()["notes"][0]
         assert store.latest("samples").num_rows == 1
+
+
+@pytest.fixture
+def sealed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a block of version 2, seen by a release that knows none but the first."""
+    with kymograph.connect(folder) as store:
+        store.seal()
+    monkeypatch.setattr("kymograph.local.block.VERSION", 1)
+    return folder
+
+
+def blocks(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*.parquet")}
+
+
+def test_blocks_of_a_later_release_are_no_damage_when_the_catalog_is_lost(sealed: Path) -> None:
+    before = blocks(sealed)
+    (sealed / "catalog.db").unlink()
+    for _ in range(2):
+        with pytest.raises(StorageError, match="of format 2, this release reads 1 to 1") as caught:
+            kymograph.connect(sealed)
+        assert not isinstance(caught.value, Corrupt)
+        assert "release" in caught.value.hint
+    assert blocks(sealed) == before
+
+
+def test_repair_leaves_blocks_of_a_later_release(sealed: Path) -> None:
+    before = blocks(sealed)
+    with kymograph.connect(sealed) as store:
+        for repair in (False, True):
+            with pytest.raises(StorageError, match="of format 2") as caught:
+                store.check(repair=repair)
+            assert not isinstance(caught.value, Corrupt)
+    assert blocks(sealed) == before
