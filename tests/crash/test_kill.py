@@ -56,37 +56,40 @@ def verify(folder: Path, history: History, done: int, where: str) -> None:
     engine.close()
 
 
-def test_killed_at_random_times(forks: Forks, tmp_path: Path) -> None:
-    dice = random.Random(20260102)
+@pytest.mark.parametrize("store", [pytest.param(n, marks=[pytest.mark.soak] * (n >= 5)) for n in range(STORES)])
+def test_killed_at_random_times(forks: Forks, tmp_path: Path, store: int) -> None:
+    dice = random.Random(store)
     operations = 0
-    for store in range(STORES):
-        folder = tmp_path / f"{store}"
-        oracle = MemoryEngine()
-        with_table = LocalEngine(folder, StoreOptions(sync="normal"))
-        for engine in (oracle, with_table):
-            apply(engine, ("create",))
-        with_table.close()
-        for round_ in range(ROUNDS):
-            seed = store * ROUNDS + round_
-            script = random_script(seed, 400)
-            child = forks.run("busy", folder=str(folder), seed=seed, length=len(script))
-            # from the middle of opening to some dozen operations later, and then at any moment
-            lines = list(itertools.takewhile(bool, (child.line() for _ in range(dice.choice([0, dice.randrange(30)])))))
-            time.sleep(dice.uniform(0, 0.02))
-            child.kill()
-            lines += child.rest()
-            child.wait()
-            assert not any(line.startswith("error") for line in lines), lines[-1]
-            done = sum(line.startswith("done") for line in lines)
-            operations += done
-            for operation in script[:done]:
-                apply(oracle, operation)
-            history = History(script[done : done + 1], oracle)
-            where = f"store {store}, round {round_}, after {done} operations ({script[min(done, len(script) - 1)]} under way)"
-            engine = LocalEngine(folder, StoreOptions(sync="normal", read_only=round_ % 2 == 0))
-            history.check(engine, 0, where)
-            if round_ % 2:
-                assert_tidy(folder, engine)
-            oracle = copied(engine)
-            engine.close()
-    assert operations > 1000
+    folder = tmp_path / f"{store}"
+    oracle = MemoryEngine()
+    with_table = LocalEngine(folder, StoreOptions(sync="normal"))
+    for engine in (oracle, with_table):
+        apply(engine, ("create",))
+    with_table.close()
+    for round_ in range(ROUNDS):
+        seed = store * ROUNDS + round_
+        script = random_script(seed, 400)
+        child = forks.run("busy", folder=str(folder), seed=seed, length=len(script))
+        # from the middle of opening to some dozen operations later, and then at any moment
+        acknowledged = dice.randrange(40) if round_ % 3 else 0
+        lines = list(itertools.takewhile(bool, (child.line() for _ in range(acknowledged))))
+        time.sleep(dice.uniform(0, 0.02))
+        child.kill()
+        lines += child.rest()
+        child.wait()
+        assert not any(line.startswith("error") for line in lines), lines[-1]
+        done = sum(line.startswith("done") for line in lines)
+        operations += done
+        for operation in script[:done]:
+            apply(oracle, operation)
+        history = History(script[done : done + 1], oracle)
+        where = (
+            f"store {store}, round {round_}, after {done} operations ({script[min(done, len(script) - 1)]} under way)"
+        )
+        engine = LocalEngine(folder, StoreOptions(sync="normal", read_only=round_ % 2 == 0))
+        history.check(engine, 0, where)
+        if round_ % 2:
+            assert_tidy(folder, engine)
+        oracle = copied(engine)
+        engine.close()
+    assert operations > 30
