@@ -158,6 +158,6 @@ class Machine(RuleBasedStateMachine):
         shutil.rmtree(self.root)
 
 
-@pytest.mark.parametrize("examples", [4, pytest.param(40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [4, pytest.param(15, marks=pytest.mark.soak)])
 def test_downsampling(examples: int) -> None:
     run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=8))

@@ -231,7 +231,7 @@ def assert_tidy(folder: Path, engine: LocalEngine) -> None:
     }
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [8, pytest.param(25, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("policy", ["overwrite", "ignore", "reject"])
 def test_local_against_the_oracle(policy: Duplicates, examples: int) -> None:
     machine = type(f"Machine_{policy}", (Machine,), {"policy": policy})

@@ -139,7 +139,7 @@ class Machine(RuleBasedStateMachine):
         shutil.rmtree(self.root)
 
 
-@pytest.mark.parametrize("examples", [4, pytest.param(40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [4, pytest.param(15, marks=pytest.mark.soak)])
 def test_rollups(monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
     # as if every sample that need not be read were worth another stretch
     monkeypatch.setattr(beside, "_SAMPLES_PER_STRETCH", 0)
