@@ -1,4 +1,4 @@
-"""A real Prometheus and a Kymograph server over the same samples."""
+"""A real Prometheus and a Kymograph server over the same samples, and a server over samples of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 
 from kymograph.server.state import ServerState
 from tests.prometheus import data
+from tests.prometheus.hosts import fill_many
 from tests.prometheus.servers import free_port, needed, served
 from tests.server.running import TRUST, Running, eventually, running
 
@@ -103,3 +104,16 @@ def kymograph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A Kymograph server over the data set in a folder."""
     with running(tmp_path_factory.mktemp("kymograph") / "store", prepare=fill) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server over hosts, a table and 200 series more; one for each file, which takes it a second."""
+    with running(tmp_path_factory.mktemp("server") / "store", prepare=fill_many) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(server: Running) -> Iterator[httpx.Client]:
+    with server.client() as found:
+        yield found

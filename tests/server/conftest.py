@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+import httpx
 import pytest
 
 from kymograph.collect.host import HostCollector
@@ -65,3 +66,16 @@ def living() -> Iterator[Running]:
         hub = server.state.hub
         assert eventually(lambda: '"gpus":[{' in hub.frame() and '"cpu_percent"' in hub.frame())
         yield server
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server over a store in a folder that is empty at first."""
+    with running(tmp_path_factory.mktemp("store")) as server:
+        yield server
+
+
+@pytest.fixture
+def http(served: Running) -> Iterator[httpx.Client]:
+    with served.client() as client:
+        yield client

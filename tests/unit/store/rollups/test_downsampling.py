@@ -17,6 +17,7 @@ from kymograph.promql.piecewise import PIECEWISE
 from kymograph.promql.source import STALE
 from kymograph.store.jobs import now_micros
 from kymograph.store.store import Store
+from tests.unit.store.rollups.failing import failing
 
 BASE = now_micros() // HOUR * HOUR - 10 * DAY
 COUNT = 4 * 3600 // 5
@@ -222,7 +223,7 @@ def test_what_is_cut_short_is_finished(tmp_path: Path, plain: Store, after: int)
         left = [after]
         engine: Any = store.engine.inner  # type: ignore[attr-defined]
         for name in ("append", "delete", "put_document", "put_documents", "create_table"):
-            setattr(engine, name, _failing(getattr(engine, name), left))
+            setattr(engine, name, failing(getattr(engine, name), left))
         try:
             store.downsample("9d", "1m")
             finished = True
@@ -243,13 +244,3 @@ def check(store: Store, plain: Store) -> None:
     for query in ("count_over_time(power[1h])", "max_over_time(power[15m])"):
         found, wanted = both(store, plain, query, "15m")
         assert found.values.tolist() == wanted.values.tolist()
-
-
-def _failing(work: Any, left: list[int]) -> Any:
-    def run(*arguments: Any, **named: Any) -> Any:
-        left[0] -= 1
-        if left[0] < 0:
-            raise StorageError("the disk is gone")
-        return work(*arguments, **named)
-
-    return run
