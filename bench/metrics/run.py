@@ -73,7 +73,7 @@ def _systems(args: argparse.Namespace) -> list[type[Server]]:
     wanted = [name.lower() for name in filter(None, args.only.split(","))]
     found = []
     for system in SYSTEMS:
-        if wanted and system.name.lower() not in wanted:
+        if wanted and system.name.partition(",")[0].lower() not in wanted:
             continue
         missing = system.missing()
         if missing:
@@ -104,7 +104,7 @@ def _outcome(
     finally:
         server.stop()
     outcome.disk = server.disk() / (count * scrapes)
-    if not args.no_questions:
+    if system.asked and not args.no_questions:
         _ask(outcome, place, count, scrapes, args)
     return outcome
 
@@ -144,7 +144,8 @@ def _report(count: int, scrapes: int, outcomes: list[Outcome]) -> None:
     show(f"{count:,} series, {count * scrapes / 1e6:.2f} million samples: {title}", header, rows)
     names = list(outcomes[0].asked)
     if names:
-        rows = [[one.system.name, *(number(one.asked[name][0]) for name in names)] for one in outcomes]
+        some = [one for one in outcomes if one.asked]
+        rows = [[one.system.name, *(number(one.asked[name][0]) for name in names)] for one in some]
         rows += [
             [f"{one.system.name}, in process", *(number(one.inside[name][0]) for name in names)]
             for one in outcomes
@@ -163,11 +164,11 @@ def _report(count: int, scrapes: int, outcomes: list[Outcome]) -> None:
             for mine, theirs in ((ours.rates, one.rates), (ours.cpu, one.cpu))
             for k in ("remote", "lines")
         ]
-        asked = [number(ours.asked[name][0] / one.asked[name][0]) for name in names]
-        rows.append([f"to {one.system.name}", *rates, number(ours.disk / one.disk), *asked])
+        ratios = [number(ours.asked[name][0] / one.asked[name][0]) if one.asked else "-" for name in names]
+        rows.append([f"to {one.system.name}", *rates, number(ours.disk / one.disk), *ratios])
     show("Ratio of Kymograph (rates: more is better; the rest: less)", [*header[:6], *names], rows)
     for one in outcomes:
-        for name in names if one is not ours else ():
+        for name in names if one is not ours and one.asked else ():
             problem = questions.differ(ours.asked[name][1], one.asked[name][1])
             if problem and name != "rate":  # each extrapolates rates in its own way
                 print(f"  DIFFERENT from {one.system.name}: {name}: {problem}")

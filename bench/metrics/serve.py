@@ -1,11 +1,12 @@
-"""`python -m bench.metrics.serve FOLDER PORT`: the server over a store, without anything that collects."""
+"""`python -m bench.metrics.serve FOLDER PORT SYNC`: the server over a store, without anything that collects."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from typing import cast
 
-from kymograph.options import StoreOptions
+from kymograph.options import StoreOptions, Sync
 from kymograph.server.app import create_app
 from kymograph.server.auth import Gate
 from kymograph.server.limits import Limits
@@ -14,9 +15,9 @@ from kymograph.server.slot import StoreSlot
 from kymograph.server.state import ServerState
 
 
-def main(folder: str, port: int) -> None:
+def main(folder: str, port: int, sync: Sync) -> None:
     limits = Limits()
-    slot = StoreSlot(folder, StoreOptions())
+    slot = StoreSlot(folder, StoreOptions(sync=sync))
     state = ServerState(slot, Gate(False, lambda _: None, limits), None, frozenset(), limits)
     server = Server(config_of(create_app(state), limits))
 
@@ -35,4 +36,4 @@ def main(folder: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), cast(Sync, sys.argv[3]))

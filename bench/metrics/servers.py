@@ -29,11 +29,13 @@ class Server:
     Attributes:
         name: what tables call it.
         lines: the path that takes Influx lines, "" where there is none.
+        asked: whether it is asked questions, too.
     """
 
     name = ""
     lines = ""
     program = ""
+    asked = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -106,9 +108,11 @@ class Kymograph(Server):
     name = "Kymograph"
     lines = "/write?precision=ms"
     program = sys.executable
+    sync = "full"
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "bench.metrics.serve", str(self.folder), self.address.rpartition(":")[2]]
+        port = self.address.rpartition(":")[2]
+        return [sys.executable, "-m", "bench.metrics.serve", str(self.folder), port, self.sync]
 
     def stop(self) -> None:
         super().stop()
@@ -117,6 +121,14 @@ class Kymograph(Server):
         with kymograph.connect(self.folder) as store:
             store.seal()
             store.compact()
+
+
+class Unsynced(Kymograph):
+    """The same with sync="normal": every answer is after the kernel has the samples, so that no killed process loses any."""
+
+    name = "Kymograph, sync=normal"
+    sync = "normal"
+    asked = False
 
 
 class VictoriaMetrics(Server):
@@ -163,4 +175,4 @@ class Prometheus(Server):
         return folder_bytes(self.folder / "snapshots")
 
 
-SYSTEMS: tuple[type[Server], ...] = (Kymograph, VictoriaMetrics, Prometheus)
+SYSTEMS: tuple[type[Server], ...] = (Kymograph, Unsynced, VictoriaMetrics, Prometheus)
