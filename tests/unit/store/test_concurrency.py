@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+import pytest
+
+import kymograph
 from kymograph.errors import NotFound, SchemaError, StoreClosed
 from kymograph.store.metrics import Sample
+from kymograph.store.rings.metric import RingMetrics
+from kymograph.store.rings.rings import Target
 from kymograph.store.store import Store
 
 THREADS = 8
@@ -139,3 +146,23 @@ def test_closing_while_others_write(store: Store) -> None:
         raise AssertionError("the store was never closed")
 
     assert not together(work)
+
+
+def test_a_ring_that_another_makes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another writer makes the ring, and writes, between this one's look at the rings and its look at the samples."""
+    sampled, others = RingMetrics.sampled, [5]
+
+    def write(store: Store, second: int) -> None:
+        target = Target(name="m", step=10**6, slots=11)
+        store.write_rings("gauge", [target], np.array([0]), np.array([second * 10**6]), np.array([1.0]))
+
+    with kymograph.connect("memory:") as store:
+
+        def late(self: RingMetrics, ids: Any) -> set[int]:
+            while others:
+                write(store, others.pop())
+            return sampled(self, ids)
+
+        monkeypatch.setattr(RingMetrics, "sampled", late)
+        write(store, 6)
+        assert store.scan("samples").num_rows == 2

@@ -110,6 +110,9 @@ class RingBook:
             for number, one in zip(numbers, targets, strict=True)
         }
         plain = self._metrics.sampled([number for number in set(numbers) if number not in present])
+        if plain:  # or made a ring by another writer, and written to, since
+            present = self._engine.rings.all()
+            plain = {number for number in plain if number not in present}
         new: dict[int, Ring] = {}
         for number, one, wish in zip(numbers, targets, wishes, strict=True):
             there = present.get(number) or new.get(number)
