@@ -172,6 +172,8 @@ def _quantiles(evaluator: Evaluator, node: ast.Call, windows: Windows) -> Frame:
     parts: dict[str, Frame] = {}
     for one in given:
         q = evaluator.scalar(one)
+        # a series has one label at all steps, so it is of the first step's
+        q = np.full_like(q, q[0])
         parts[number(float(q[0]))] = _blocks(evaluator, windows, partial(quantiles, q=q))
     return labelling.told_apart(parts, evaluator.string(label))
 

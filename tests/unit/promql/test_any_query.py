@@ -20,7 +20,8 @@ from kymograph.store.metrics import Sample
 from kymograph.store.store import Store
 
 S = 1_000_000
-OF_THE_RANGE = {"start", "end", "step", "interpolate", "remove_resets", "keep_last_value", "keep_next_value", "sort"} | {
+OF_THE_RANGE = {"start", "end", "step", "interpolate", "remove_resets", "keep_last_value", "keep_next_value", "sort",
+    "quantiles_over_time"} | {
     name for name in FUNCTIONS if name.startswith(("range_", "running_")) and not name.endswith("over_time")
 }  # fmt: skip
 
