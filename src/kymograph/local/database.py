@@ -7,6 +7,7 @@ byte as data.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import threading
 import zlib
@@ -17,6 +18,8 @@ from typing import Any
 from kymograph.errors import Corrupt, DiskFull, StorageError, StoreClosed
 from kymograph.local.files import NO_ROOM, Files, storage_errors
 from kymograph.options import Sync
+
+log = logging.getLogger("kymograph.local")
 
 VERSION = 1
 CATALOG = "catalog.db"
@@ -48,6 +51,16 @@ def checksum(*values: Any) -> int:
     for value in values:
         crc = zlib.crc32(value if isinstance(value, (bytes, memoryview)) else f"{value}\0".encode(), crc)
     return crc
+
+
+def good_rows(db: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
+    """Of a damaged file the rows whose last column is the checksum of the others, up to where it cannot be read."""
+    good: list[tuple[Any, ...]] = []
+    try:
+        good.extend(row for row in db.execute(query) if checksum(*row[:-1]) == row[-1])
+    except sqlite3.Error as problem:
+        log.warning("the damaged catalog ends early: %s", problem)
+    return good
 
 
 class Database:

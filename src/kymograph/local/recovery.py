@@ -19,7 +19,7 @@ from kymograph.local import ring_rows
 from kymograph.local.block import NewerBlock, decode_metadata, file_checksum, footer
 from kymograph.local.catalog import BlockRow, Catalog, HotRow
 from kymograph.local.commit import decode_batches
-from kymograph.local.database import CATALOG, OLD_PAGE_BYTES, PAGE_BYTES, checksum
+from kymograph.local.database import CATALOG, OLD_PAGE_BYTES, PAGE_BYTES, good_rows
 from kymograph.local.files import Files
 from kymograph.local.folder import Folder, Table
 from kymograph.local.streams import recovery as streams
@@ -280,28 +280,19 @@ class _Salvage:
             return
         with contextlib.closing(sqlite3.connect(path)) as db:
             names = {}
-            for table_id, name, text, _ in self._rows(db, "SELECT id, name, schema, crc FROM tables"):
+            for table_id, name, text, _ in good_rows(db, "SELECT id, name, schema, crc FROM tables"):
                 with contextlib.suppress(KymographError, ValueError, KeyError):
                     schema = TableSchema.from_json(text)
                     names[table_id] = name
                     if len(schema.columns) >= len(schemas.get(name, schema).columns):
                         schemas[name] = schema
-            for row in self._rows(db, "SELECT table_id, rows, min_time, max_time, data, crc FROM hot ORDER BY id"):
+            for row in good_rows(db, "SELECT table_id, rows, min_time, max_time, data, crc FROM hot ORDER BY id"):
                 if row[0] in names:
                     self.hot.append((names[row[0]], row[4]))
-            for series_id, name, text, _ in self._rows(db, "SELECT id, name, labels, crc FROM series"):
+            for series_id, name, text, _ in good_rows(db, "SELECT id, name, labels, crc FROM series"):
                 self.series[series_id] = (name, json.loads(text))
-            for kind, key, text, _ in self._rows(db, "SELECT kind, key, value, crc FROM documents"):
+            for kind, key, text, _ in good_rows(db, "SELECT kind, key, value, crc FROM documents"):
                 self.documents[kind, key] = json.loads(text)
-
-    @staticmethod
-    def _rows(db: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
-        good: list[tuple[Any, ...]] = []
-        try:
-            good.extend(row for row in db.execute(query) if checksum(*row[:-1]) == row[-1])
-        except sqlite3.Error as problem:
-            log.warning("the damaged catalog ends early: %s", problem)
-        return good
 
 
 def _remove_strays(folder: Folder, notes: list[str]) -> None:

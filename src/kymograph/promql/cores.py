@@ -13,7 +13,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-_CORES = min(8, os.cpu_count() or 1)
+_CORES = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 _ALONE = 4  # parts that are not worth waking a thread for
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from kymograph.errors import KymographError, StorageError
 from kymograph.local.catalog import Catalog
-from kymograph.local.database import checksum
+from kymograph.local.database import good_rows
 from kymograph.local.streams.block import SUFFIX, SUMMARY_GROUPS, BlockFile
 from kymograph.local.streams.hot import decode_hot, encode_hot
 from kymograph.local.streams.lanes import Orders
@@ -142,12 +142,12 @@ class _Old:
         if path is None:
             return
         with contextlib.closing(sqlite3.connect(path)) as db:
-            for number, text, _ in _good(db, "SELECT id, schema, crc FROM streams"):
+            for number, text, _ in good_rows(db, "SELECT id, schema, crc FROM streams"):
                 with contextlib.suppress(KymographError, ValueError, KeyError):
                     self.schemas[number] = StreamSchema.from_json(json.loads(text))
-            for row in _good(db, "SELECT stream_id, start, end, crc FROM stream_coverage"):
+            for row in good_rows(db, "SELECT stream_id, start, end, crc FROM stream_coverage"):
                 self._coverage.setdefault(row[0], []).append((row[1], row[2]))
-            for row in _good(db, "SELECT stream_id, start, end, place, joined, data, crc FROM stream_hot"):
+            for row in good_rows(db, "SELECT stream_id, start, end, place, joined, data, crc FROM stream_hot"):
                 self._hot.setdefault(row[0], []).append(row)
 
     def coverage(self, number: int) -> Intervals:
@@ -160,12 +160,3 @@ class _Old:
                 rows = np.array(decode_hot(data, schema.layout))
                 pieces.append(hot_piece(0, rows, start, end, place, bool(joined), len(data)))
         return pieces
-
-
-def _good(db: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
-    good: list[tuple[Any, ...]] = []
-    try:
-        good.extend(row for row in db.execute(query) if checksum(*row[:-1]) == row[-1])
-    except sqlite3.Error as problem:
-        log.warning("the damaged catalog ends early: %s", problem)
-    return good
