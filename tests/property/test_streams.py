@@ -182,7 +182,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("examples", [8, pytest.param(25, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [8, pytest.param(60, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("layout", ["uint16_2", "float64_3"])
 def test_local_against_the_oracle(layout: str, examples: int) -> None:
     machine = type(f"Machine_{layout}", (Machine,), {"layout": layout})
