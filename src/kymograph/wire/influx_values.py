@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kymograph.wire.influx_line import FALSE, TRUE
+from kymograph.wire.words import view_of, words
 
 # what a value is by its last character: a float, an integer, an unsigned one, something else
 _KINDS = np.full(256, 3, np.int8)
@@ -39,19 +40,15 @@ def pieces(buffer: pa.Buffer, starts: Places, ends: Places) -> pa.Array:
     return both.take(pa.array(np.arange(0, len(places) - 1, 2, dtype=np.int32)))
 
 
-def words(data: Any, places: Places) -> Any:
-    """The eight bytes at each place as little-endian uint64."""
-    return np.ndarray(len(data) - 7, "V8", data, strides=(1,))[places].view("<u8")
-
-
 def begin_with(data: Any, places: Places, key: bytes) -> Bools:
     """Where the bytes from a place on are a key."""
     same = np.ones(len(places), np.bool_)
     if len(places) and int(places.max()) + len(key) + 8 <= len(data):
+        view = view_of(data)
         for at in range(0, len(key), 8):
             part = key[at : at + 8]
             mask = np.uint64(2 ** (8 * len(part)) - 1)
-            same &= (words(data, places + at) & mask) == np.uint64(int.from_bytes(part, "little"))
+            same &= (words(view, places + at) & mask) == np.uint64(int.from_bytes(part, "little"))
         return same
     for at, byte in enumerate(key):
         same &= data[places + at] == byte
@@ -69,9 +66,10 @@ def runs(data: Any, begins: Places, ends: Places) -> Ints | None:
         return None
     new = np.ones(len(begins), np.bool_)
     new[1:] = False
+    view = view_of(data)
     for places in (begins, begins + 8 if width > 16 else None, ends - 8):
         if places is not None:
-            part = words(data, places)
+            part = words(view, places)
             new[1:] |= part[1:] != part[:-1]
     heads = np.flatnonzero(new)
     return heads if 8 * len(heads) <= len(new) else None

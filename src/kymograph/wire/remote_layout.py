@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kymograph.wire.words import view_of, words
+
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -88,7 +90,7 @@ class Column:
 
     def words(self, view: Any, first: int, last: int, by: int) -> Any:
         """Those of the samples [first, last) in a message where they lie `by` bytes further on."""
-        found = view[self._places[first:last] + by].view("<u8")
+        found = words(view, self._places[first:last] + by)
         if len(self._absent):
             low, high = self._absent.searchsorted((first, last)).tolist()
             found[self._absent[low:high] - first] = 0
@@ -126,7 +128,7 @@ class Layout:
         mask = np.full(end - first, 255, np.uint8)
         mask[(own.value_at[own.value_at >= 0][:, None] + np.arange(8)).ravel()] = 0
         times = own.time_at[own.time_at >= 0]
-        lengths = varint_lengths(words_of(message)[times + first].view("<u8"))
+        lengths = varint_lengths(words(view_of(message), times + first))
         for byte in range(8):
             mask[times[lengths > byte] + byte] = 128
         size = len(own.starts)
@@ -176,7 +178,7 @@ class Layout:
         """The samples of the series [place, stop) in a message where the first of them begins at `at`.
 
         Args:
-            view: of the message, by `words_of`.
+            view: of the message, by `view_of`.
         """
         by = at - int(self.starts[place])
         first, last = int(self.samples[place]), int(self.samples[stop])
@@ -196,11 +198,6 @@ class Layout:
             found.time_at[rows],
         )
         return part.moved(by)
-
-
-def words_of(message: bytes) -> Any:
-    """A view of the eight bytes at each place of a message that ends in `PAD`; -1 is the place of zeros."""
-    return np.ndarray(len(message) - 7, "V8", message, strides=(1,))
 
 
 def varint_lengths(found: Any) -> Ints:

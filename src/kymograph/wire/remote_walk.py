@@ -11,9 +11,10 @@ import numpy as np
 
 from kymograph.wire.protobuf import Malformed, varint
 from kymograph.wire.remote_exemplars import Told, exemplar_v1, exemplar_v2
-from kymograph.wire.remote_layout import MOST, Found, Layout, Samples, joined, words_of
+from kymograph.wire.remote_layout import MOST, Found, Layout, Samples, joined
 from kymograph.wire.remote_metadata import About, family, metadata_v2
 from kymograph.wire.remote_series import Labels, Parsed, labels_v1, labels_v2, series_v1, series_v2
+from kymograph.wire.words import view_of, words
 
 # a Sample with both fields and a time of six bytes (the years 1971 to 2109), and one whose value is 0
 _WHOLE, _ZERO = b"\x12\x10\x09", b"\x12\x07\x10"
@@ -144,7 +145,7 @@ class Walk:
         self._dialect = dialect
         self._message = message
         self.bytes = np.frombuffer(message, np.uint8)
-        self._view = words_of(message)
+        self._view = view_of(message)
         self._room = bytearray(MOST)
         self._end = end
         self._parts: list[Samples] = []
@@ -256,7 +257,8 @@ class Walk:
 
     def _found(self, found: Found) -> None:
         slots = np.repeat(found.slots, found.counts)
-        values, times = (self._view[places].view("<u8") for places in (found.value_at, found.time_at))
+        # what is absent is at -1, among the zeros behind the message
+        values, times = (words(self._view, places) for places in (found.value_at, found.time_at))
         self._add(Samples(slots, values, times), found)
         self._size += len(found.starts)
 
