@@ -89,6 +89,15 @@ def nothing() -> Summaries:
     return Summaries(blank, blank, {name: np.zeros(0, kind) for name, kind in STATISTICS.items()})
 
 
+def stacked(parts: Sequence[Summaries], names: Sequence[str] = tuple(STATISTICS)) -> Summaries:
+    """All rows of several as they come, one after the other, with the columns named: in no order."""
+    if not parts:
+        return nothing()
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    series, bucket = (np.concatenate(column) for column in zip(*((p.series, p.bucket) for p in parts), strict=True))
+    return Summaries(series, bucket, columns)
+
+
 def together(parts: Sequence[Summaries], names: Sequence[str] = tuple(STATISTICS)) -> Summaries:
     """All rows of several, in order, with the columns named. Nothing is merged."""
     if not parts:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from kymograph.model.schema import SAMPLES
-from kymograph.model.summary import Ints, Summaries
+from kymograph.model.summary import Ints, Summaries, stacked
 from kymograph.model.time import MAX_TIME, MIN_TIME, TIME, TIME_TYPE
 from kymograph.sql.buckets import Floor
 from kymograph.sql.partial.measures import Measure
@@ -117,15 +117,8 @@ def _divided(
         if kind in kinds:
             unsure |= cut[name] == value
     doubt = np.concatenate([doubtful[~apart], doubtful[apart] | (unsure & ~pair), np.isnan(value) & doubtful[apart]])
-    return _joined([rows.taken(~apart), others, lasts]), doubt
+    return stacked([rows.taken(~apart), others, lasts], _USED), doubt
 
 
 def _of(cut: Summaries, count: Ints, total: Any, low: Any, high: Any, since: Ints, until: Ints) -> Summaries:
     return Summaries(cut.series, cut.bucket, dict(zip(_USED, (count, total, low, high, since, until), strict=True)))
-
-
-def _joined(parts: Sequence[Summaries]) -> Summaries:
-    """One after the other."""
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in _USED}
-    series, bucket = (np.concatenate([getattr(part, name) for part in parts]) for name in ("series", "bucket"))
-    return Summaries(series, bucket, columns)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from kymograph.engine.interface import Engine
-from kymograph.model.summary import STATISTICS, Ints, Summaries, ceil_to, samples
+from kymograph.model.summary import Ints, Summaries, ceil_to, samples, stacked
 from kymograph.model.time import TIME
 from kymograph.promql.tiers import BEGINNING
 from kymograph.sql.partial.tier import RAW, Range, Replaced, check_summaries
@@ -60,7 +60,7 @@ def replaced(
             parts.append(came)
             tables.append(RAW)
         below = np.maximum(below, bound)
-    return Replaced(ids, highest, _joined(parts), tuple(dict.fromkeys(tables)))
+    return Replaced(ids, highest, stacked(parts), tuple(dict.fromkeys(tables)))
 
 
 def _late(engine: Engine, late: Sequence[Range], ids: Ints, span: tuple[int | None, int | None]) -> Summaries:
@@ -70,18 +70,10 @@ def _late(engine: Engine, late: Sequence[Range], ids: Ints, span: tuple[int | No
         low, high = low if start is None else max(low, start), high if end is None else min(high, end)
         if low < high:
             parts.append(samples(*sample_rows(engine, low, high, ids)))
-    return _joined(parts)
+    return stacked(parts)
 
 
 def _keys(rows: Summaries, interval: int) -> Ints:
     """One number per series and bucket; buckets are at least a second wide."""
     found: Ints = rows.series * 2**40 + ceil_to(rows.bucket, interval) // interval
     return found
-
-
-def _joined(parts: Sequence[Summaries]) -> Summaries:
-    if not parts:
-        return samples(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in STATISTICS}
-    series, bucket = (np.concatenate([getattr(part, name) for part in parts]) for name in ("series", "bucket"))
-    return Summaries(series, bucket, columns)
