@@ -79,7 +79,8 @@ def test_writers_of_others_go_on(damaged: Store) -> None:
             work.result(30)
     assert damaged.stream("/good/one").count() == INSERTIONS * ROWS
     assert damaged.engine.statistics("u").rows == 30 * ROWS
-    assert not damaged.healthy()["ok"]
+    # two fast writers may be done before the first try at the damaged ones is due
+    assert eventually(lambda: not damaged.healthy()["ok"])
 
 
 class Refusing(Files):
