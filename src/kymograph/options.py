@@ -157,6 +157,11 @@ class StoreOptions:
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative, not {getattr(self, name)}")
 
+    @property
+    def head_limit(self) -> int:
+        """`head_bytes`, or less where a small cap leaves no room for so much."""
+        return self.head_bytes if self.cap is None else min(self.head_bytes, max(2**18, self.cap // 32))
+
 
 @dataclass(frozen=True)
 class QueryLimits:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +13,6 @@ import pyarrow as pa
 from kymograph.engine.interface import CheckReport, PruneReport, Scan, TableStatistics
 from kymograph.errors import (
     AlreadyExists,
-    DiskFull,
-    KymographError,
     LimitExceeded,
     ReadOnly,
     SchemaError,
@@ -24,10 +20,9 @@ from kymograph.errors import (
     StoreClosed,
 )
 from kymograph.local import integrity, retention, ringed, sealing
-from kymograph.local.attempts import Attempts
 from kymograph.local.catalog import Catalog
 from kymograph.local.commit import Committer
-from kymograph.local.files import NO_ROOM, Files, storage_errors
+from kymograph.local.files import Files, storage_errors
 from kymograph.local.folder import Folder, Generation, Table
 from kymograph.local.lock import WriterLock
 from kymograph.local.numbers import statistics_of
@@ -36,12 +31,11 @@ from kymograph.local.rings import LocalRings
 from kymograph.local.scanning import Query
 from kymograph.local.snapshot import Copying
 from kymograph.local.streams.engine import LocalStreams
+from kymograph.local.upkeep import Upkeep
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, TableSchema
 from kymograph.options import StoreOptions
 
-log = logging.getLogger("kymograph.local")
-_SPARE_BYTES = 4 * 2**20  # free pages of the catalog that wait for the next batches when nothing is going on
 _ATTEMPTS = 100  # of a question whose blocks are replaced faster than it opens them
 Answer = TypeVar("Answer")
 
@@ -51,7 +45,6 @@ class LocalEngine(Copying):
 
     Attributes:
         notes: what was noticed at opening (recovered, rebuilt, lost), in words.
-        failure: why background work fails at present, or "".
     """
 
     def __init__(
@@ -65,11 +58,8 @@ class LocalEngine(Copying):
         self.path = Path(path)
         self.options = options or StoreOptions()
         self.notes: list[str] = []
-        self.failure = ""
-        self._stuck = self._disk_full = False  # whether it keeps the head large, and is for want of room
         self._files = files or Files()
         self._closed = False
-        self._wake = threading.Condition()
         self._lock: WriterLock | None = None
         if self.options.read_only:
             catalog = Catalog(self.path, self._files, read_only=True)
@@ -90,13 +80,16 @@ class LocalEngine(Copying):
             if within is not None:
                 self._folder.join(within._folder.budgets[0])
         self._committer = Committer(self._folder)
-        self.streams = LocalStreams(self._folder, self._readable, self._writable, self._notify)
+        self._upkeep = Upkeep(self._folder, self._writable)
+        self.streams = LocalStreams(self._folder, self._readable, self._writable, self._upkeep.wake)
         self.rings = LocalRings(self._readable, self._writable, self._committer)
-        limit = self.options.head_bytes if self.options.cap is None else max(2**18, self.options.cap // 32)
-        self._head_limit = min(self.options.head_bytes, limit)
-        self._worker = threading.Thread(target=self._maintain, name="kymograph-maintenance", daemon=True)
         if not self.options.read_only:
-            self._worker.start()
+            self._upkeep.start(self.streams)
+
+    @property
+    def failure(self) -> str:
+        """Why background work fails at present, or ""."""
+        return self._upkeep.failure
 
     # tables
 
@@ -156,26 +149,12 @@ class LocalEngine(Copying):
                 f"table {table}: a batch of {batch.nbytes} bytes is too large for a cap of {cap}",
                 hint=f"write at most {cap // 8} bytes at once",
             )
-        self._wait_for_room()
-        retention.make_room(folder, 2 * batch.nbytes + self._head_limit)
+        self._upkeep.wait_for_room()
+        retention.make_room(folder, 2 * batch.nbytes + self._upkeep.head_limit)
         rows = self._committer.append(found, batch)
-        if self._head_bytes() > self._head_limit // 2:
-            self._notify()
+        if self._upkeep.wants_sealing():
+            self._upkeep.wake()
         return rows
-
-    def _head_bytes(self) -> int:
-        return sum(table.head.total_bytes for table in self._folder.tables.values())
-
-    def _wait_for_room(self) -> None:
-        """Hold writers back while the head is full; fail them while it cannot be sealed."""
-        while self._head_bytes() > self._head_limit:
-            with self._wake:
-                self._wake.notify_all()
-                if self.failure and self._stuck:
-                    kind, hint = (DiskFull, NO_ROOM) if self._disk_full else (StorageError, "")
-                    raise kind(f"cannot seal, so nothing more is taken: {self.failure}", hint=hint)
-                self._wake.wait(0.05)
-            self._writable()
 
     def scan(
         self,
@@ -281,18 +260,10 @@ class LocalEngine(Copying):
         """Turn hot rows into blocks now. Returns rows sealed."""
         folder = self._writable()
         chosen = list(folder.tables.values()) if table is None else [folder.table(table)]
-        rows = [self._seal(one) for one in chosen]
+        rows = [self._upkeep.seal(one) for one in chosen]
         rows += [self.streams.fold()] if table is None else []
-        folder.catalog.shrink(_SPARE_BYTES)
+        self._upkeep.shrink()
         return sum(rows)
-
-    def _seal(self, table: Table) -> int:
-        retention.make_room(self._folder, table.head.total_bytes)
-        rows = sealing.seal(self._folder, table)
-        if rows:
-            self._folder.catalog.checkpoint()
-        self._notify()
-        return rows
 
     def compact(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Merge small blocks until none is left to merge. Returns blocks removed net."""
@@ -310,53 +281,6 @@ class LocalEngine(Copying):
         if repair and self.get_document(*LOSSES):
             self.put_document(*LOSSES, None)
         return report
-
-    def _maintain(self) -> None:
-        pause = 1.0
-        while not self._closed:
-            with self._wake:
-                idle = self._head_bytes() <= self._head_limit // 2 and not self.streams.wants_work()
-                if idle and not self._closed:  # closing wakes only those who wait already
-                    self._wake.wait(pause)
-            if self._closed:
-                return
-            try:
-                self._maintain_once()
-                if self.failure:
-                    log.warning("background work succeeds again")
-                self.failure, pause = "", 1.0
-            except KymographError as problem:
-                self._disk_full = isinstance(problem, DiskFull)
-                if not self.failure:  # writers wake it as often as they like
-                    log.error("background work failed, and is tried again until it succeeds: %s", problem)
-                self.failure, pause = problem.message, min(pause * 2, 30.0)
-                with self._wake:
-                    self._wake.notify_all()
-                    if not self._closed:
-                        self._wake.wait(min(pause, 5.0))
-            except Exception as problem:
-                self.failure, self._stuck = repr(problem), True
-                log.exception("background work failed")
-                time.sleep(1)
-
-    def _notify(self) -> None:
-        with self._wake:
-            self._wake.notify_all()
-
-    def _maintain_once(self) -> None:
-        attempts = Attempts()
-        full = self._head_bytes() > self._head_limit // 2
-        now, stuck = time.monotonic(), 0
-        for table in sorted(self._folder.tables.values(), key=lambda t: -t.head.total_bytes):
-            large = full and self._head_bytes() > self._head_limit // 2
-            if large or table.head.age(now) * 1e6 > self.options.seal_after:
-                stuck += 0 if attempts.run(self._seal, table) else table.head.total_bytes
-        self._stuck = stuck > self._head_limit // 2
-        attempts.run(lambda: sealing.compact(self._folder, eager=False))
-        attempts.run(self.streams.maintain)
-        attempts.end()
-        if not full:
-            self._folder.catalog.shrink(_SPARE_BYTES)
 
     def _readable(self) -> Folder:
         if self._closed:
@@ -385,9 +309,7 @@ class LocalEngine(Copying):
         if self._closed:
             return
         self._closed = True
-        self._notify()
-        if self._worker.is_alive():
-            self._worker.join()
+        self._upkeep.close()
         self._folder.leave()
         self.streams.close()
         with self._folder.structure, self._committer.lock:

@@ -113,7 +113,7 @@ def test_a_failure_is_logged_once_however_often_it_is_tried_again(
     engine.create_table(schema)
 
     def tried_again() -> bool:
-        engine._notify()
+        engine._upkeep.wake()
         return engine.statistics("t").hot_rows == 0
 
     engine.append("t", conform(to_table({"time": [1], "v": [2]}), schema))

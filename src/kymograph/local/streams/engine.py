@@ -45,8 +45,7 @@ class LocalStreams:
         if options.read_only:
             self._folder.room.refresh = readable
         self._read_only = options.read_only
-        limit = options.head_bytes if options.cap is None else max(2**18, options.cap // 32)
-        self._hot_limit = min(options.head_bytes, limit)
+        self._hot_limit = options.head_limit
         self._seal_after = options.seal_after
         self._structure = threading.Lock()
         self._changed = threading.Condition()
