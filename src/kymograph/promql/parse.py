@@ -8,13 +8,14 @@ from itertools import count
 from typing import cast
 
 from kymograph.promql import ast
-from kymograph.promql.ast import LabelMatcher, Matching, Node, When
+from kymograph.promql.ast import LabelMatcher, Node, When
 from kymograph.promql.check import check
-from kymograph.promql.cursor import Cursor, shown
+from kymograph.promql.cursor import shown
 from kymograph.promql.durations import Blank, Span, Unreckoned, seconds_of
-from kymograph.promql.functions import AGGREGATORS, COMPARISONS, FUNCTIONS, PRECEDENCE, SETS
+from kymograph.promql.functions import AGGREGATORS, FUNCTIONS, PRECEDENCE
 from kymograph.promql.labels import bad_regex
 from kymograph.promql.lexer import ParseError, Token
+from kymograph.promql.modifiers import Modifiers
 
 _UNARY = 8  # looser than ^, tighter than *
 _DEPTH = 120
@@ -22,7 +23,6 @@ _CHAIN = 1000
 # words that cannot be the name of a metric, and those that cannot be the name of a function
 _NO_NAMES = frozenset(("atan2", "bool", "on", "ignoring", "group_left", "group_right"))
 _NO_FUNCTIONS = frozenset(("and", "or", "unless", "by", "without", "offset"))
-_GROUPS = {"group_left": "many-to-one", "group_right": "one-to-many"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def parse_selector(text: str, *, empty: bool = False) -> ast.Selector:
     return _Parser(text).bare_selector(empty)
 
 
-class _Parser(Cursor):
+class _Parser(Modifiers):
     def __init__(self, text: str, span: Span | None = None) -> None:
         super().__init__(text)
         self._span = span
@@ -124,60 +124,6 @@ class _Parser(Cursor):
         if isinstance(node := ast.bare(inner), (ast.Binary, ast.Call)):
             return replace(node, keep_names=True)
         return self.fail("keep_metric_names must follow a function call or a binary operation", token)
-
-    def _modifiers(self, operator: str, token: Token, left: Node) -> tuple[bool, Matching]:
-        returns_bool = False
-        if self._word() == "bool":
-            self._next()
-            if operator not in COMPARISONS:
-                self.fail("bool modifier can only be used on comparison operators", token)
-            returns_bool = True
-        matching = Matching("many-to-many" if operator in SETS else "one-to-one")
-        if self._word() in ("on", "ignoring"):
-            on = self._next().text.lower() == "on"
-            matching = replace(matching, on=on, labels=self._labels(), given=True)
-            if self._word() in _GROUPS:
-                group = self._next()
-                if operator in SETS:
-                    raise ParseError(f'no grouping allowed for "{operator}" operation', self.text, left.position)
-                include = self._labels() if self._is("(") else ()
-                card = cast(ast.Card, _GROUPS[group.text.lower()])
-                both = [label for label in include if on and label in matching.labels]
-                if both:
-                    self.fail(f'label "{both[0]}" must not occur in ON and GROUP clause at once', token)
-                matching = replace(matching, card=card, include=include)
-        return returns_bool, self._fills(operator, matching)
-
-    def _fills(self, operator: str, matching: Matching) -> Matching:
-        while self._word() in ("fill", "fill_left", "fill_right") and self._tokens[self._at + 1].text == "(":
-            word = self._next()
-            if operator in SETS:
-                self.fail("filling in missing series not allowed for set operators", word)
-            self._expect("(", "fill")
-            value = self._signed("fill")
-            self._expect(")", "fill")
-            if word.text.lower() != "fill_right":
-                matching = replace(matching, fill_left=value)
-            if word.text.lower() != "fill_left":
-                matching = replace(matching, fill_right=value)
-        return matching
-
-    def _signed(self, where: str) -> float:
-        sign = -1.0 if self._is("-") else 1.0
-        if self._is("-") or self._is("+"):
-            self._next()
-        if where == "offset" and self._reckons() and self.ahead.text not in "+-":
-            token = self.ahead
-            return sign * self._seconds(self._primary(), "offset", token)
-        token = self._next()
-        if token.kind == "number":
-            return sign * token.value
-        if token.kind == "duration":
-            return sign * token.value / 1e6
-        if token.text.lower() in ("inf", "nan"):
-            return sign * float(token.text)
-        wanted = "timestamp" if where == "@" else "number or duration"
-        return self.fail(f"unexpected {shown(token)} in {where}, expected {wanted}", token)
 
     def _primary(self) -> Node:
         token = self._next()
@@ -294,7 +240,7 @@ class _Parser(Cursor):
                 node = self._window(node)
             elif self._word() == "offset":
                 token = self._next()
-                seconds = self._signed("offset")
+                seconds = self._offset()
                 if not abs(seconds) < 2**62 / 1e6:
                     self.fail("duration out of range", token)
                 offset = round(seconds * 1e6)
@@ -305,6 +251,13 @@ class _Parser(Cursor):
             else:
                 return node
 
+    def _offset(self) -> float:
+        """Seconds: a literal, or one that is reckoned."""
+        sign, token = self._sign(), self.ahead
+        if self._reckons() and token.text not in "+-":
+            return sign * self._seconds(self._primary(), "offset", token)
+        return sign * self._number("offset")
+
     def _instant(self) -> int | str:
         if self._word() in ("start", "end"):
             word = self._next().text.lower()
@@ -312,7 +265,7 @@ class _Parser(Cursor):
             self._expect(")", "@ modifier")
             return word
         token = self.ahead
-        value = self._signed("@")
+        value = self._sign() * self._number("@")
         if not abs(value) < 9.2e12:
             self.fail(f"timestamp out of bounds for @ modifier: {value:f}", token)
         return round(value * 1e3) * 1000
