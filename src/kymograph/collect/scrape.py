@@ -15,6 +15,7 @@ from kymograph.store.ingest.exposition import exemplars_of
 from kymograph.store.metrics import Sample
 from kymograph.store.naming import Kind
 from kymograph.wire import exposition
+from kymograph.wire.exposition_line import Series
 
 # The NaN by which Prometheus says that a series ended here; its bits must survive all the way.
 STALE_BITS = 0x7FF0000000000002
@@ -81,7 +82,7 @@ class ScrapeCollector:
             raise InvalidInput("timeout, max_bytes and max_samples must be positive")
         self._max_bytes, self._max_samples = max_bytes, max_samples
         self._target = {"job": job or instance, "instance": instance}
-        self._cache: dict[str, exposition.Series] = {}
+        self._cache: dict[str, Series] = {}
         # by identity of the labels that the parser's cache gives out again and again; they are held
         # here too, so that no other labels can take their place in memory
         self._known: dict[int, tuple[dict[str, str], _Series]] = {}

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kymograph.errors import InvalidInput
-from kymograph.wire.exposition import Family, Sample, parse, render
+from kymograph.wire.exposition import Family, Sample, parse
+from kymograph.wire.exposition_text import render
 
 
 def one(page: bytes, *, openmetrics: bool = False) -> Sample:

@@ -11,6 +11,7 @@ import numpy as np
 from kymograph.errors import InvalidInput
 from kymograph.model.exemplar import Exemplar
 from kymograph.wire import exposition
+from kymograph.wire.exposition_line import Series
 
 if TYPE_CHECKING:
     from kymograph.store.ingest.verbs import IngestVerbs as Store
@@ -24,7 +25,7 @@ class PageWriter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cache: dict[str, exposition.Series] = {}
+        self._cache: dict[str, Series] = {}
 
     def write(
         self, store: Store, page: bytes, now: int, openmetrics: bool, labels: Mapping[str, str], most: int | None
