@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kymograph.promql.labels import Labels
 from kymograph.promql.result import PromResult
 from kymograph.server.routes.prometheus import samples
-from kymograph.server.routes.prometheus.numerals import numbers, seconds
+from kymograph.server.routes.prometheus.numerals import numbers, seconds, shown
 from kymograph.server.routes.prometheus.samples import result_of
 from tests.property.test_scaled import ODD, ODD_BITS, bits_of
 
@@ -98,11 +98,12 @@ def slowly(result: PromResult, limit: int) -> bytes:
 
 
 @MANY
-@given(results(), st.integers(0, 7), st.integers(1, 9))
-def test_vectors_and_matrices(result: PromResult, limit: int, part: int) -> None:
-    """Also where parts end within series."""
+@given(results(), st.integers(0, 7), st.integers(1, 9), st.sampled_from([0, 3, 200]))
+def test_vectors_and_matrices(result: PromResult, limit: int, part: int, few: int) -> None:
+    """Also where parts end within series, and whether the samples of a part are taken for few or for many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samples, "PART", part)
+        patch.setattr(samples, "_FEW", few)
         found = b"".join(result_of(result, limit))
     assert found == slowly(result, limit)
     json.loads(b"{" + found + b"}")
@@ -113,7 +114,9 @@ def test_vectors_and_matrices(result: PromResult, limit: int, part: int) -> None
 def test_numbers_and_times(bits: list[int], micros: list[int]) -> None:
     floats = np.array(bits, np.uint64).view(np.float64)
     assert numbers(floats).to_pylist() == [number_of(value) for value in floats.tolist()]
+    assert [shown(value) for value in floats.tolist()] == numbers(floats).to_pylist()
     assert seconds(np.array(micros, np.int64)).to_pylist() == [time_of(one) for one in micros]
+    assert seconds(np.array(micros, np.int64), "(é", ")").to_pylist() == [f"(é{time_of(one)})" for one in micros]
 
 
 @MANY

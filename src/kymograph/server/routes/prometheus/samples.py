@@ -13,14 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kymograph.promql.index import Ints
 from kymograph.promql.labels import Labels
 from kymograph.promql.result import PromResult, number
+from kymograph.promql.source import Floats
 from kymograph.server.envelope import Piece, text_of
-from kymograph.server.routes.prometheus.numerals import numbers, second, seconds
+from kymograph.server.routes.prometheus.numerals import numbers, second, seconds, shown
 
 # texts are made for so many samples at one time, so that what they take is bounded
 PART = 262_144
 _ROOM = 32 * 2**20
+# samples whose texts are made one after the other
+_FEW = 200
 
 
 class _Metrics(dict[Labels, str]):
@@ -73,30 +77,54 @@ def result_of(result: PromResult, limit: int) -> Iterator[Piece]:
     yield closing.encode() + b"]"
 
 
-def _part(result: PromResult, low: int, high: int, opening: str, closing: str) -> memoryview:
+def _part(result: PromResult, low: int, high: int, opening: str, closing: str) -> Piece:
     """Samples [low, high) of all, and what comes before each."""
     first, last = np.searchsorted(result.offsets[:-1], [low, high]).tolist()
     begins = result.offsets[first:last] - low
-    stamps = pc.dictionary_encode(pa.array(result.times[low:high], pa.int64()))
-    codes = stamps.indices.to_numpy()
-    times = seconds(stamps.dictionary.to_numpy())
+    metrics = metrics_of(result.series[first:last])
+    if high - low <= _FEW:
+        heads = dict(zip(begins.tolist(), metrics, strict=True))
+        return _short(result.times[low:high], result.values[low:high], heads, opening, closing)
+    distinct, codes = _distinct(result.times[low:high], last - first)
     # the text of a value that stays is made once
     bits = result.values[low:high].view(np.int64)
     changed = np.concatenate(([True], bits[1:] != bits[:-1]))
-    heads = _joined(
+    picked = codes[begins]
+    few = len(picked) <= len(distinct)
+    firsts = _joined(
         f'{closing}{{"metric":',
-        pa.array(metrics_of(result.series[first:last]), pa.large_string()),
-        _joined(opening, times.take(pa.array(codes[begins])), ',"'),
+        pa.array(metrics, pa.large_string()),
+        opening,
+        seconds(distinct[picked]) if few else seconds(distinct).take(pa.array(picked)),
+        ',"',
     )
-    pieces = [heads, _joined('"],[', times, ',"'), numbers(result.values[low:high][changed]).cast(pa.large_string())]
+    pieces = [firsts, seconds(distinct, '"],[', ',"'), numbers(result.values[low:high][changed])]
     order = np.empty((len(bits), 2), np.int64)
-    order[:, 0] = codes + len(heads)
-    order[begins, 0] = np.arange(len(heads))
+    order[:, 0] = codes + len(firsts)
+    order[begins, 0] = np.arange(len(firsts))
     np.cumsum(changed, out=order[:, 1])
-    order[:, 1] += len(heads) + len(times) - 1
+    order[:, 1] += len(firsts) + len(distinct) - 1
     row = pa.concat_arrays(pieces).take(pa.array(order.ravel()))
     _, offsets, data = row.buffers()
     return memoryview(data)[: np.frombuffer(offsets, np.int64)[len(row)]]
+
+
+def _short(times: Ints, values: Floats, heads: dict[int, str], opening: str, closing: str) -> bytes:
+    """The same of samples that are so few that arrays would take longer than a loop."""
+    texts = []
+    for place, (time, value) in enumerate(zip(times.tolist(), values.tolist(), strict=True)):
+        metric = heads.get(place)
+        before = '"],[' if metric is None else f'{closing}{{"metric":{metric}{opening}'
+        texts.append(f'{before}{second(time)},"{shown(value)}')
+    return "".join(texts).encode()
+
+
+def _distinct(times: Ints, series: int) -> tuple[Ints, Ints]:
+    """Distinct times, and which of them each is."""
+    if series <= 1:
+        return times, np.arange(len(times))
+    stamps = pc.dictionary_encode(pa.array(times, pa.int64()))
+    return stamps.dictionary.to_numpy(), stamps.indices.to_numpy()
 
 
 def _joined(*parts: pa.Array | str) -> pa.Array:
