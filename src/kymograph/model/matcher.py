@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from kymograph.errors import InvalidInput
+from kymograph.model.schema import SERIES_ID
 
 Operator = Literal["=", "!=", "=~", "!~", "in"]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -76,6 +77,11 @@ class Matcher:
         if self.operator == "in" and pa.types.is_integer(values.type) and not values.null_count:
             return np.isin(values.to_numpy(), self.numbers)
         return np.fromiter((self.matches(v) for v in values.to_pylist()), np.bool_, len(values))
+
+
+def of_series(ids: np.ndarray[Any, np.dtype[np.int64]], registered: int) -> list[Matcher]:
+    """What finds the scalar series with these ids: nothing, which costs nothing, where they are all that are registered."""
+    return [] if len(ids) == registered else [Matcher(SERIES_ID, "in", frozenset(ids.tolist()))]
 
 
 def matchers_of(labels: Mapping[str, Any] | Iterable[Matcher] | None) -> tuple[Matcher, ...]:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from kymograph.engine.interface import Engine, Scan
 from kymograph.model.batch import known_series
-from kymograph.model.matcher import Matcher
+from kymograph.model.matcher import Matcher, of_series
 from kymograph.model.schema import SAMPLES, SERIES_ID, TableSchema
 from kymograph.model.time import TIME, micros_of
 from kymograph.promql.ast import LabelMatcher
@@ -162,8 +162,7 @@ class Source:
         return SeriesSet(selection.labels, *joined(parts, len(selection.labels)))
 
     def _matchers(self, ids: Ints) -> list[Matcher]:
-        everything = len(ids) == len(self._engine.series())
-        return [] if everything else [Matcher(SERIES_ID, "in", frozenset(ids.tolist()))]
+        return of_series(ids, len(self._engine.series()))
 
     def _newest(self, ids: Ints, order: Ints, start: int, end: int, meter: Meter) -> Iterator[Part]:
         latest = self._engine.latest(SAMPLES, self._matchers(ids)).combine_chunks().to_batches()

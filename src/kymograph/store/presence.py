@@ -10,7 +10,7 @@ import numpy as np
 
 from kymograph.engine.interface import Engine, Scan
 from kymograph.errors import NotFound
-from kymograph.model.matcher import Matcher
+from kymograph.model.matcher import of_series
 from kymograph.model.schema import SAMPLES, SERIES_ID
 from kymograph.model.time import MAX_TIME, MIN_TIME, TIME, micros_of
 from kymograph.promql.index import Ints
@@ -93,8 +93,7 @@ class Presence:
         start, end, width = max(start, numbers.oldest), min(end, numbers.newest + 1), _STRETCH
         while start < end and len(wanted):
             since = max(start, end - width)
-            everything = len(wanted) == len(self._engine.series())
-            matchers = [] if everything else [Matcher(SERIES_ID, "in", frozenset(ids[wanted].tolist()))]
+            matchers = of_series(ids[wanted], len(self._engine.series()))
             for found in _series_of(self._engine.scan(table, matchers, since, end, [SERIES_ID, TIME])):
                 there |= np.isin(ids, found)
             wanted = wanted[~there[wanted]]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from kymograph.errors import InvalidInput
-from kymograph.model.matcher import Matcher, matchers_of
+from kymograph.model.matcher import Matcher, matchers_of, of_series
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,9 @@ def test_what_is_no_matcher(labels: Any) -> None:
 def test_what_no_matcher_can_be(operator: Any, value: Any) -> None:
     with pytest.raises(InvalidInput):
         Matcher("l", operator, value)
+
+
+def test_all_series_need_no_matcher() -> None:
+    assert of_series(np.array([1, 2]), 2) == []
+    assert of_series(np.array([1, 2]), 3) == [Matcher("series_id", "in", frozenset({1, 2}))]
+    assert of_series(np.array([], np.int64), 3) == [Matcher("series_id", "in", frozenset())]

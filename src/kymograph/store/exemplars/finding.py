@@ -10,7 +10,7 @@ import numpy as np
 
 from kymograph.engine.interface import Engine
 from kymograph.model.exemplar import Exemplar
-from kymograph.model.matcher import Matcher
+from kymograph.model.matcher import of_series
 from kymograph.model.schema import SERIES_ID
 from kymograph.model.time import TIME, micros_of
 from kymograph.promql.ast import Node, Selector
@@ -28,7 +28,7 @@ def find_exemplars(engine: Engine, source: Source, query: str, start: int | None
         series.update(zip(found.ids.tolist(), found.labels, strict=False))
     if not series or not has_exemplars(engine):
         return []
-    matchers = [] if len(series) == len(engine.series()) else [Matcher(SERIES_ID, "in", frozenset(series))]
+    matchers = of_series(np.fromiter(series, np.int64), len(engine.series()))
     rows = engine.scan(EXEMPLARS, matchers, start, end).table()
     return list(_in_order(rows, series))
 
