@@ -28,7 +28,7 @@ _DEFAULT = "public"
 _ONE_BATCH = 65_536
 
 _lock = Lock()
-_planning: dict[int, list[SessionContext]] = {}
+_planning: dict[tuple[int, bool], list[SessionContext]] = {}
 _running: dict[tuple[int, int], list[SessionContext]] = {}
 
 
@@ -64,16 +64,17 @@ class Planner:
 
 
 @contextmanager
-def planning(passes: int) -> Iterator[Planner]:
+def planning(passes: int, pushed: bool) -> Iterator[Planner]:
     """A context to plan in. After a failure it is thrown away.
 
     Args:
         passes: how often the optimizer may go over the plan.
+        pushed: whether the scans are given filters to apply.
     """
     with _lock:
-        kept = _planning.setdefault(passes, [])
+        kept = _planning.setdefault((passes, pushed), [])
         context = kept.pop() if kept else None
-    planner = Planner(context or _planning_context(passes))
+    planner = Planner(context or _planning_context(passes, pushed))
     yield planner
     planner.clear()
     with _lock:
@@ -98,12 +99,14 @@ def running(memory: int, partitions: int) -> Iterator[SessionContext]:
             kept.append(context)
 
 
-def _planning_context(passes: int) -> SessionContext:
+def _planning_context(passes: int, pushed: bool) -> SessionContext:
     runtime = RuntimeEnvBuilder().with_disk_manager_disabled()
     context = SessionContext(_config(CPUS, passes), runtime)
     for name in _REFUSED:
         context.deregister_udf(name)
     ring_functions.add_to(context)
+    if not pushed:
+        context.remove_optimizer_rule("push_down_filter")
     return context
 
 

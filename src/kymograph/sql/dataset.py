@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
+from operator import and_
 from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from kymograph.engine.interface import Scan
@@ -23,6 +23,7 @@ from kymograph.model.matcher import Matcher
 from kymograph.model.time import TIME, micros_of
 from kymograph.sql import worker
 from kymograph.sql.prune import Need, Selection
+from kymograph.sql.residual import filtered, present
 
 # Upper bounds of rows up to which a scan narrowed by labels, or by time alone, is read before the plan runs.
 _READ_AT_ONCE, _READ_SOME = 2_000_000, 600_000
@@ -173,10 +174,12 @@ class SourceDataset(pads.Dataset):  # type: ignore[misc]
         """What is left of a filter to apply to the rows of a scan: a pyarrow expression, or None."""
         if self._need.selection.exact:
             return None
-        if filter is None or isinstance(filter, pads.Expression):
-            return filter
+        if filter is None:
+            return None
         # one that DataFusion could work out beforehand comes as a plain value
-        return pads.scalar(filter.as_py() if isinstance(filter, pa.Scalar) else filter)
+        given = filter.as_py() if isinstance(filter, pa.Scalar) else filter
+        whole = given if isinstance(given, pads.Expression) else pads.scalar(given)
+        return reduce(and_, present(self._need.selection), whole)
 
     def _fragments(self, scan: Scan, again: Callable[[], Scan], residual: Any) -> Iterator[Fragment]:
         rounds = _Rounds(scan, again)
@@ -285,28 +288,6 @@ def _undisturbed(part: Part) -> Iterator[pa.RecordBatch]:
         if batch is None:
             return
         yield batch
-
-
-def filtered(batch: pa.RecordBatch, residual: Any) -> pa.RecordBatch:
-    """The rows that satisfy a filter, NaN counting as greater than every number, as in SQL and in DataFusion.
-
-    To pyarrow NaN is neither greater nor less, so it is shown infinity in its place. (A filter that compares with
-    infinity itself therefore takes NaN for it.)
-    """
-    holding = [
-        i
-        for i, column in enumerate(batch.columns)
-        if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py()
-    ]
-    if not holding:
-        return batch.filter(residual)
-    shown = list(batch.columns)
-    for i in holding:
-        shown[i] = pc.if_else(pc.is_nan(shown[i]), pa.scalar(float("inf"), shown[i].type), shown[i])
-    numbered = pa.RecordBatch.from_arrays(
-        [*shown, pa.array(np.arange(batch.num_rows))], names=[*batch.schema.names, "\0row"]
-    )
-    return batch.take(numbered.filter(residual).column("\0row"))
 
 
 def _first_by_time(batch: pa.RecordBatch, rows: int, newest: bool) -> pa.RecordBatch:

@@ -35,7 +35,8 @@ from kymograph.sql.partial.measures import NeverFit, StandIn, Unfit
 from kymograph.sql.partial.shape import buckets_of
 from kymograph.sql.partial.source import StandInDataset
 from kymograph.sql.partial.tier import RAW, TierKeeper
-from kymograph.sql.prune import Key, needs
+from kymograph.sql.prune import Key, Need, needs
+from kymograph.sql.residual import agreed
 from kymograph.sql.result import Result, Stream
 from kymograph.sql.rewrite import Rewriter
 from kymograph.sql.sources import HeldSource
@@ -250,11 +251,12 @@ class _Run:
         stand_ins: Mapping[str, StandIn],
         put: Put,
         streamed: bool,
+        pushed: bool = True,
     ) -> _Answer:
         rewriter = Rewriter(self.params, seconds=bool(self.tables))
         text = rewriter.render(tokens)
         selects, joins = sum(t.is_word("select") for t in tokens), _joins(tokens)
-        with planning(_PASSES if joins or selects > _FEW_SELECTS else _SIMPLE_PASSES) as planner:
+        with planning(_PASSES if joins or selects > _FEW_SELECTS else _SIMPLE_PASSES, pushed) as planner:
             planner.add_functions(rewriter.functions.values())
             held = {name: SourceDataset(HeldSource(rows), self.access) for name, rows in extra.items()}
             summing = {
@@ -269,7 +271,13 @@ class _Run:
                 raise (NeverFit() if stand_ins else problem) from None
             for name, bucket in buckets_of(plan, stand_ins, rewriter.floors).items():
                 summing[name].group(rewriter.floors.get(bucket))
-            rows, bounds = _narrow(plan, datasets, subqueries=selects > 1)
+            asked = _asked(plan, datasets, subqueries=selects > 1)
+            if pushed and not all(map(agreed, asked.values())):
+                if stand_ins:
+                    raise Unfit
+                # DataFusion applies the filters itself
+                return self._answer(tokens, values, extra, stand_ins, put, streamed, pushed=False)
+            rows, bounds = _narrow(asked, datasets)
             self._look_for_replaced(datasets, bounds[0])
             if joins or selects > 1:
                 check_joins(plan, lambda key: datasets[key].most_rows() if key in datasets else None)
@@ -329,19 +337,22 @@ def _joins(tokens: Sequence[Token]) -> bool:
     return any(t.is_word("join") or (t.clause == "from" and t.is_punct(",")) for t in tokens)
 
 
-def _narrow(
-    plan: Any, datasets: Mapping[Key, SourceDataset], *, subqueries: bool
-) -> tuple[int, tuple[int | None, int | None]]:
-    """At most how many rows the scans of all tables yield; and the time range they agree on."""
+def _asked(plan: Any, datasets: Mapping[Key, SourceDataset], *, subqueries: bool) -> dict[Key, Need]:
+    """What the plan needs of each dataset."""
 
     def labels_of(key: Key) -> frozenset[str]:
         return datasets[key].labels if key in datasets else frozenset()
 
+    return {key: need for key, need in needs(plan, labels_of, subqueries=subqueries).items() if key in datasets}
+
+
+def _narrow(
+    asked: Mapping[Key, Need], datasets: Mapping[Key, SourceDataset]
+) -> tuple[int, tuple[int | None, int | None]]:
+    """At most how many rows the scans of all tables yield; and the time range they agree on."""
     rows = 0
     ranges = set()
-    for key, need in needs(plan, labels_of, subqueries=subqueries).items():
-        if key not in datasets:
-            continue
+    for key, need in asked.items():
         rows += datasets[key].narrow(need)
         if TIME in datasets[key].labels:
             ranges.add(need.selection.bounds)

@@ -13,7 +13,7 @@ from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES
 from kymograph.model.time import TIME
 from kymograph.sql.buckets import Floor
-from kymograph.sql.dataset import Access, Fragment, SourceDataset, filtered
+from kymograph.sql.dataset import Access, Fragment, SourceDataset
 from kymograph.sql.metrics import MetricSource
 from kymograph.sql.partial.measures import StandIn, Unfit
 from kymograph.sql.partial.replaced import answered
@@ -21,6 +21,7 @@ from kymograph.sql.partial.runs import by_series, summed
 from kymograph.sql.partial.tier import RAW, TierKeeper
 from kymograph.sql.partial.tiers import Asked, Rest
 from kymograph.sql.prune import Need
+from kymograph.sql.residual import filtered
 from kymograph.sql.sources import TableSource
 
 # What runs may take in memory, about; and how many there may be without each standing for a few rows.
