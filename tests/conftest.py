@@ -10,8 +10,14 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# the same examples in every run, however loaded the machine
-hypothesis.settings.register_profile("kymograph", deadline=None, derandomize=True, database=None)
+# the same examples in every run, however slow or loaded the machine
+hypothesis.settings.register_profile(
+    "kymograph",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("kymograph")
 
 MEMORY, ROOM = Path("/dev/shm"), 2 * 2**30

@@ -27,7 +27,7 @@ def test_an_import_says_how_far_it_came(tmp_path: Path) -> None:
         except StorageError:
             return 0
 
-    assert eventually(lambda: rows() > 0, 30)
+    assert eventually(lambda: rows() > 0)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

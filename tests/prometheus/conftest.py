@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from kymograph.server.state import ServerState
+from tests.ports import free_port
 from tests.prometheus import data
 from tests.prometheus.hosts import fill_many
-from tests.prometheus.servers import free_port, needed, served
+from tests.prometheus.servers import needed, served
 from tests.server.running import TRUST, Running, eventually, running
 
 RULES = Path(__file__).parent / "rules"
@@ -84,7 +85,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, page: int) -> Iterator[
         served(command, f"http://127.0.0.1:{port}", folder / "log") as url,
         httpx.Client(base_url=url, timeout=30, trust_env=False, verify=TRUST) as client,
     ):
-        assert eventually(lambda: client.get("/api/v1/metadata").json()["data"], 20)
+        assert eventually(lambda: client.get("/api/v1/metadata").json()["data"])
         yield client
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -24,14 +23,8 @@ def needed(program: str) -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return int(door.getsockname()[1])
-
-
 @contextmanager
-def served(command: Sequence[str], url: str, log: Path, seconds: float = 30.0) -> Iterator[str]:
+def served(command: Sequence[str], url: str, log: Path, seconds: float = 120.0) -> Iterator[str]:
     """A server that answers `url`/-/ready with 200, until the end of the block."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
@@ -45,7 +38,7 @@ def served(command: Sequence[str], url: str, log: Path, seconds: float = 30.0) -
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
@@ -53,6 +46,6 @@ def served(command: Sequence[str], url: str, log: Path, seconds: float = 30.0) -
 
 def _ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/-/ready", timeout=2, trust_env=False, verify=TRUST).status_code == 200
+        return httpx.get(f"{url}/-/ready", timeout=10, trust_env=False, verify=TRUST).status_code == 200
     except httpx.HTTPError:
         return False

@@ -20,7 +20,8 @@ from kymograph.errors import InvalidInput
 from kymograph.server.alerting import Alerting
 from kymograph.server.state import ServerState
 from kymograph.store.rules.alerts import Notice
-from tests.prometheus.servers import free_port, needed, served
+from tests.ports import free_port
+from tests.prometheus.servers import needed, served
 from tests.server.running import TRUST, eventually, running
 
 SECOND = 10**6
@@ -154,7 +155,7 @@ def test_tried_again_until_it_works(receiver: Receiver) -> None:
         assert eventually(lambda: sender.health()[0]["last_error"])
         # what comes meanwhile of the same alert takes the place of the older one
         sender.send([notice("Down", ends=2), notice("Other")])
-        assert eventually(lambda: len(receiver.alerts()) == 2, 10)
+        assert eventually(lambda: len(receiver.alerts()) == 2)
     ends = {alert["labels"]["alertname"]: alert["endsAt"] for alert in receiver.alerts()}
     assert ends["Down"] == "1970-01-01T00:00:00.000002Z"
 
@@ -303,12 +304,12 @@ def test_a_real_alertmanager(tmp_path: Path) -> None:
             )
             return list(answer.json())
 
-        assert eventually(active, 20)
+        assert eventually(active)
         (alert,) = active()
         assert alert["labels"] == {"alertname": "Loaded", "host": "a", "severity": "page", "team": "as"}
         assert alert["annotations"] == {"summary": "a has 1.5"}
         assert alert["generatorURL"] == "http://kymograph:8000/api/v1/query?query=load%20%3E%201"
         state.slot.get().gauge("load", 0.5, {"host": "a"})
-        assert eventually(lambda: not active(), 20)
+        assert eventually(lambda: not active())
         assert state.alerts is not None
         assert state.alerts.health()[0]["dropped"] == 0

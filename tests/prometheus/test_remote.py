@@ -15,7 +15,8 @@ import pytest
 from kymograph.options import StoreOptions
 from kymograph.promql.source import STALE
 from kymograph.store import tokens
-from tests.prometheus.servers import free_port, needed, served
+from tests.ports import free_port
+from tests.prometheus.servers import needed, served
 from tests.server.running import TRUST, Running, eventually, running
 
 _AGENT = """
@@ -107,7 +108,7 @@ def test_an_agent_writes_what_it_scrapes(tmp_path: Path, page: int) -> None:
         token = tokens.create(server.state.slot.get().engine, "write", "agent")
         auth = f"authorization: {{credentials: {token}}}"
         with agent(tmp_path / "agent", page, f"{server.url}/api/v1/write", auth) as _:
-            assert eventually(lambda: len(samples(server, "scrapes_total").get("", ([], []))[0]) >= 6, 30)
+            assert eventually(lambda: len(samples(server, "scrapes_total").get("", ([], []))[0]) >= 6)
             times, counts = samples(server, "scrapes_total")[""]
             assert (np.diff(counts) == 1).all()  # every scrape is there once
             assert (np.diff(times) > 0).all()
@@ -136,7 +137,7 @@ def test_an_agent_writes_what_it_scrapes(tmp_path: Path, page: int) -> None:
             ), told
             # a series that goes is marked as stale, and the mark is kept bit by bit
             _Page.here = False
-            assert eventually(lambda: samples(server, "passing") and _is_stale(server, "passing"), 20)
+            assert eventually(lambda: samples(server, "passing") and _is_stale(server, "passing"))
             assert server.state.slot.get().promql("passing").labels == []
 
 
@@ -153,11 +154,11 @@ def test_an_agent_waits_for_a_server_that_is_away(tmp_path: Path, page: int) -> 
     """Nothing that was scraped is lost while the store cannot be reached; nothing is stored twice."""
     port = free_port()
     with agent(tmp_path / "agent", page, f"http://127.0.0.1:{port}/api/v1/write") as _:
-        assert eventually(lambda: _Page.scrapes >= 5, 20)
+        assert eventually(lambda: _Page.scrapes >= 5)
         for _ in range(2):
             seen = _Page.scrapes
             with running(tmp_path / "store", port=port) as server:
-                assert eventually(lambda: len(_counts(server)) >= seen, 30)  # noqa: B023
+                assert eventually(lambda: len(_counts(server)) >= seen)  # noqa: B023
                 counts = _counts(server)
                 assert counts.tolist() == list(range(1, len(counts) + 1))
 
@@ -172,7 +173,7 @@ def test_too_many_series_do_not_stop_an_agent(tmp_path: Path, page: int) -> None
         url = f"{server.url}/api/v1/write"
         with agent(tmp_path / "agent", page, url) as _:
             meter = server.state.meter
-            assert eventually(lambda: meter.requests().get(("POST", "/api/v1/write", 422), 0) >= 2, 30)
+            assert eventually(lambda: meter.requests().get(("POST", "/api/v1/write", 422), 0) >= 2)
         assert len(server.state.slot.get().series()) <= 3
 
 

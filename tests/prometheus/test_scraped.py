@@ -39,7 +39,7 @@ def settled(client: httpx.Client) -> Any:
         states = rules["Requested"]["state"], rules["Patient"]["state"], rules["twice"]["health"]
         return states == ("firing", "pending", "err")
 
-    assert eventually(there, 20), groups()
+    assert eventually(there), groups()
     return groups()
 
 

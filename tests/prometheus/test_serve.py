@@ -44,7 +44,7 @@ def test_rules_survive_a_restart(tmp_path: Path) -> None:
             receiver.requests.clear()
             with process(**options) as server:
                 assert server.url.endswith("/kymo")
-                assert eventually(receiver.alerts, 20), server.said
+                assert eventually(receiver.alerts), server.said
                 (alert,) = receiver.alerts()
                 assert alert["labels"] == {"alertname": "Always"}
                 assert alert["annotations"] == {"where": server.url}

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kymograph.store.store import Store
-from tests.prometheus.servers import free_port, needed, served
+from tests.ports import free_port
+from tests.prometheus.servers import needed, served
 from tests.server.running import TRUST, Running, eventually, running
 
 T = 1_700_000_000

@@ -13,13 +13,8 @@ from kymograph.errors import InvalidInput
 from kymograph.options import StoreOptions
 from kymograph.server.recording import recorder
 from kymograph.server.slot import StoreSlot
+from tests.ports import free_port
 from tests.server.running import eventually, running
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_lines_are_recorded_and_the_health_names_the_listeners() -> None:

@@ -57,7 +57,7 @@ class Process:
 
     @property
     def url(self) -> str:
-        assert eventually(lambda: re.search(r"https?://\S+", self.said), 30), self.said
+        assert eventually(lambda: re.search(r"https?://\S+", self.said)), self.said
         found = re.search(r"https?://\S+", self.said)
         assert found is not None
         return found[0]
@@ -96,7 +96,7 @@ def test_a_stop_loses_nothing_that_was_seen(tmp_path: Path, sign: int) -> None:
                 seen.update((gpu["gpu_uuid"], gpu["timestamp"]) for gpu in json.loads(stream.recv(10))["gpus"])
                 return len(seen) >= 12
 
-            assert eventually(watch, 30)
+            assert eventually(watch)
             assert server.stop(sign) == 0, server.said
         assert "Traceback" not in server.said
     with kymograph.connect(tmp_path / "store", read_only=True) as store:
@@ -192,7 +192,7 @@ def test_a_locked_store_is_opened_once_it_is_free(tmp_path: Path) -> None:
             with connect(stream_url, proxy=None) as stream:
                 assert eventually(lambda: json.loads(stream.recv(10))["gpus"])
             holder.close()
-            assert eventually(lambda: http.get("/api/telemetry/history").json(), 30)
+            assert eventually(lambda: http.get("/api/telemetry/history").json())
             # what was collected meanwhile was kept
             assert eventually(lambda: http.get("/api/health").json()["status"] == "ok")
             assert {each["dropped_rows"] for each in http.get("/api/health").json()["collectors"]} == {0}
@@ -213,5 +213,5 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         assert "file" in answer.json()["error"]["message"]
         assert http.post("/api/prune").status_code == 503
         (tmp_path / "file").unlink()
-        assert eventually(lambda: http.get("/api/info").status_code == 200, 30)
+        assert eventually(lambda: http.get("/api/info").status_code == 200)
         assert server.stop() == 0, server.said

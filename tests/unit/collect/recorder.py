@@ -12,7 +12,7 @@ from kymograph.model.exemplar import Exemplar
 from kymograph.store.metrics import Sample
 
 
-def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+def until(condition: Callable[[], object], timeout: float = 60.0) -> None:
     """Return once the condition holds; fail when it does not in time."""
     deadline = time.monotonic() + timeout
     while not condition():

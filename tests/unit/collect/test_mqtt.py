@@ -18,6 +18,7 @@ import pytest
 from kymograph.collect.mqtt import MqttCollector
 from kymograph.collect.supervisor import Supervisor
 from kymograph.errors import InvalidInput, MissingDependency
+from tests.ports import free_port
 from tests.unit.collect.recorder import Recorder, until
 
 BROKER = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
@@ -28,12 +29,10 @@ class Mosquitto:
     """A broker on a free loopback port; it may be stopped and started again at the same one."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         passwords = folder / "passwords"
         passwords.write_text("")
-        subprocess.run(["mosquitto_passwd", "-b", passwords, "kymo", "p@ss"], check=True, timeout=10)
+        subprocess.run(["mosquitto_passwd", "-b", passwords, "kymo", "p@ss"], check=True, timeout=60)
         self._settings = folder / "mosquitto.conf"
         self._settings.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\nuser root\n"
@@ -48,7 +47,7 @@ class Mosquitto:
     def start(self) -> None:
         assert BROKER is not None
         self._process = subprocess.Popen([BROKER, "-c", self._settings], stderr=subprocess.DEVNULL)
-        until(self._answers, 20)
+        until(self._answers)
 
     def _answers(self) -> bool:
         try:
@@ -60,7 +59,7 @@ class Mosquitto:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(60)
 
     def publish(self, *messages: tuple[str, bytes]) -> None:
         client = paho.Client(paho.CallbackAPIVersion.VERSION2)
@@ -68,7 +67,7 @@ class Mosquitto:
         client.connect("127.0.0.1", self.port)
         client.loop_start()
         for topic, payload in messages:
-            client.publish(topic, payload, qos=1).wait_for_publish(10)
+            client.publish(topic, payload, qos=1).wait_for_publish(60)
         client.disconnect()
         client.loop_stop()
 
@@ -129,8 +128,8 @@ def test_a_broker_that_was_away_is_found_again_and_nothing_is_lost(broker: Mosqu
         broker.start()
         # before the collector is back: the broker keeps it for the session
         broker.publish(("b", b"2"))
-        until(lambda: running(supervisor), 30)
-        until(lambda: ("b", ()) in seen(recorder), 20)
+        until(lambda: running(supervisor))
+        until(lambda: ("b", ()) in seen(recorder))
         broker.publish(("c", b"3"))
         until(lambda: ("c", ()) in seen(recorder))
         assert supervisor.health()[0]["restarts"] >= 1
@@ -144,11 +143,9 @@ def test_a_wrong_password_is_told(broker: Mosquitto) -> None:
 
 
 def test_nobody_there_is_told() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        collector = MqttCollector(f"mqtt://127.0.0.1:{probe.getsockname()[1]}", ["#"])
-        with closing(collector), pytest.raises(ConnectionError, match="cannot connect"):
-            collector.collect(0)
+    collector = MqttCollector(f"mqtt://127.0.0.1:{free_port()}", ["#"])
+    with closing(collector), pytest.raises(ConnectionError, match="cannot connect"):
+        collector.collect(0)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from kymograph.collect.scrape import ACCEPT, STALE_BITS, ScrapeCollector
 from kymograph.errors import InvalidInput
 from kymograph.model.exemplar import Exemplar
 from kymograph.store.metrics import Sample
+from tests.ports import free_port
 from tests.unit.collect.pages import Pages, serving
 from tests.unit.collect.recorder import until
 
@@ -200,8 +201,7 @@ def node_exporter() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     binary = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
     if binary is None:
         pytest.skip("prometheus-node-exporter is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [binary, f"--web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
