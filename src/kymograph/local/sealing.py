@@ -178,14 +178,14 @@ def _nearly_full(group: Sequence[Block], width: int) -> bool:
     return sum(block.row.rows for block in group) * width > FULL_BLOCK // 2
 
 
-def merge(folder: Folder, table: Table, group: Sequence[Block]) -> None:
-    """Replace neighbouring blocks of one partition by one."""
+def merge(folder: Folder, table: Table, group: Sequence[Block]) -> int:
+    """Replace neighbouring blocks of one partition by one. Returns blocks removed net; none where one has gone already."""
     with folder.structure:
         with table.lock:
             current = {block.row.id for block in table.blocks}
             schema = table.schema
         if table.dropped or not all(block.row.id in current for block in group):
-            return
+            return 0
         batches = [part_of(schema, rows, None) for block in group for rows in block.groups()]
         sorted_rows = sort_batches(schema, [batch for batch in batches if batch is not None])
         del batches
@@ -201,6 +201,7 @@ def merge(folder: Folder, table: Table, group: Sequence[Block]) -> None:
         except BaseException:
             folder.discard(new)
             raise
+        return len(group) - 1
 
 
 def compact(folder: Folder, *, eager: bool, progress: Callable[[int, int], None] | None = None) -> int:
@@ -211,8 +212,7 @@ def compact(folder: Folder, *, eager: bool, progress: Callable[[int, int], None]
         for done, group in enumerate(groups):
             if not folder.room_for(sum(block.row.bytes for block in group)):
                 return removed
-            merge(folder, table, group)
-            removed += len(group) - 1
+            removed += merge(folder, table, group)
             if progress is not None:
                 progress(done + 1, len(groups))
     return removed

@@ -76,7 +76,7 @@ def test_writers_of_others_go_on(damaged: Store) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         for work in [pool.submit(stream), pool.submit(table)]:
-            work.result(30)
+            work.result(120)
     assert damaged.stream("/good/one").count() == INSERTIONS * ROWS
     assert damaged.engine.statistics("u").rows == 30 * ROWS
     # two fast writers may be done before the first try at the damaged ones is due
@@ -92,7 +92,7 @@ class Refusing(Files):
     def step(self, name: str, path: Path) -> None:
         if name == "write":
             self.asked.set()
-            assert self.told.wait(20)
+            assert self.told.wait(60)
             raise OSError(errno.EIO, "no", str(path))
 
 
@@ -127,16 +127,24 @@ def test_a_failure_is_logged_once_however_often_it_is_tried_again(
     assert told[1] == "background work succeeds again"
 
 
-def test_closing_does_not_wait_for_another_try(tmp_path: Path) -> None:
+def test_closing_does_not_wait_for_another_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = Refusing()
     engine = LocalEngine(tmp_path, StoreOptions(sync="off", seal_after=1), files)
     schema = table_schema("t", fields={"v": "int64"})
     engine.create_table(schema)
     engine.append("t", conform(to_table({"time": [1], "v": [2]}), schema))
-    assert files.asked.wait(20)
+    assert files.asked.wait(60)
+    pauses, wait = list[bool](), engine._upkeep._wake.wait
+
+    def noted(seconds: float | None = None) -> bool:
+        pauses.append(engine._upkeep._closed)
+        return wait(seconds)
+
+    monkeypatch.setattr(engine._upkeep._wake, "wait", noted)
     closing = threading.Thread(target=engine.close)
     closing.start()
-    assert eventually(lambda: engine._closed)
+    assert eventually(lambda: engine._upkeep._closed)
     files.told.set()
-    closing.join(1.7)  # the next try is due in 2 s
+    closing.join(60)
     assert not closing.is_alive()
+    assert not pauses, "the pause before the next try begins after all were woken"
