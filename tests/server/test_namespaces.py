@@ -100,3 +100,21 @@ def test_namespaces_are_open_from_the_start(tmp_path: Path) -> None:
         assert inside > 100_000
         assert client.get("/api/info").json()["usage_bytes"] > inside
         assert client.get("/ns/solar/api/info").json()["rows"] == 50_000
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status"),
+    [
+        ("/write?precision=years", b"m f=1", 400),
+        ("/write", b"m,f=1", 400),
+        ("/api/v1/write", b"no message", 400),
+        ("/api/v1/query?query=(", b"", 400),
+        ("/api/v1/query?query=up&time=never", b"", 400),
+        ("/ingest/gauge", b"{", 400),
+    ],
+)
+def test_what_is_wrong_is_told_as_without_a_namespace(tmp_path: Path, path: str, content: bytes, status: int) -> None:
+    with running(tmp_path, prepare=two) as server, server.client() as client:
+        plain, within = (client.post(prefix + path, content=content) for prefix in ("", "/ns/solar"))
+        assert plain.status_code == status
+        assert (within.status_code, within.content) == (plain.status_code, plain.content)

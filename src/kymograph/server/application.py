@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from kymograph._version import __version__
 from kymograph.server import faults, namespaces
-from kymograph.server.direct import Direct
+from kymograph.server.direct import Direct, Directions, plain, writing
 from kymograph.server.guard import Guard
 from kymograph.server.namespaces import NamespaceDoor, NamespaceHall
 from kymograph.server.prefix import PathPrefix
@@ -35,7 +35,7 @@ from kymograph.server.state import ServerState
 
 # what is there over the whole store and over each namespace alike; what dashboards ask all the time is looked up first
 _STORE = (
-    prometheus,
+    *prometheus.FACES,
     telemetry,
     query,
     store,
@@ -78,8 +78,13 @@ def _application(state: ServerState, faces: Iterable[Any]) -> FastAPI:
         redirect_slashes=False,
     )
     faults.install(app)
+    directions: Directions = {}
     for face in faces:
-        app.include_router(face.router(state))
-    handlers = dict.fromkeys(influx.WRITES, influx.writer(state))
-    app.add_middleware(Direct, handlers={**handlers, remote.WRITE: remote.writer(state)})
+        routes = face.router(state)
+        app.include_router(routes)
+        directions |= plain(routes)
+    lines = writing(influx.writer(state))
+    directions |= {("POST", path): lines for path in influx.WRITES}
+    directions["POST", remote.WRITE] = writing(remote.writer(state))
+    app.add_middleware(Direct, directions=directions)
     return app

@@ -60,6 +60,8 @@ def of_refusal(refusal: Refusal, path: str = "") -> Response:
 
 
 def of_error(error: KymographError, path: str = "") -> Response:
+    if error.status >= 500 and error.status not in (501, 503, 507):
+        log.error("request failed: %s", error, exc_info=error)
     headers = {"Retry-After": "2"} if error.status == 503 else None
     return fault(error.status, error.code, error.message, error.hint, headers, path)
 
@@ -70,10 +72,17 @@ def unexpected(request: str, error: BaseException, path: str = "") -> Response:
     return fault(500, "internal_error", "the server failed to answer this request", "its log says why", path=path)
 
 
+def of_any(error: Exception, request: str, path: str = "") -> Response:
+    """The answer to what went wrong, whatever it is; `request` is what the log calls it by."""
+    if isinstance(error, Refusal):
+        return of_refusal(error, path)
+    if isinstance(error, KymographError):
+        return of_error(error, path)
+    return unexpected(request, error, path)
+
+
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, KymographError)
-    if error.status >= 500 and error.status not in (501, 503, 507):
-        log.error("request failed: %s", error, exc_info=error)
     return of_error(error, request.scope["path"])
 
 

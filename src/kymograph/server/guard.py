@@ -19,7 +19,7 @@ from starlette.datastructures import MutableHeaders
 
 from kymograph.errors import KymographError
 from kymograph.server.auth import Gate
-from kymograph.server.faults import Refusal, of_error, of_refusal, unexpected
+from kymograph.server.faults import Refusal, of_any, of_refusal
 from kymograph.server.incoming import is_streamed, is_write
 from kymograph.server.limits import Limits
 from kymograph.server.meter import Meter
@@ -151,7 +151,7 @@ class Guard:
             log.error("%s broke off: %s", place, error, exc_info=None if _is_known(error) else error)
             return
         try:
-            await _response_to(error, place, scope["path"])(scope, receive, answer)
+            await of_any(error, place, scope["path"])(scope, receive, answer)
         except _Stalled:
             log.info("%s: the client stopped reading", place)
 
@@ -165,7 +165,7 @@ class Guard:
             headers = self._check(scope)
             await self._gate.admit(scope, headers, self._pool)
         except (Refusal, KymographError) as error:
-            await _deny(_response_to(error, scope["path"], scope["path"]), scope, receive, send)
+            await _deny(of_any(error, scope["path"], scope["path"]), scope, receive, send)
             return
         else:
             await self._app(scope, receive, send)
@@ -328,14 +328,6 @@ class _Answer:
 
 def _is_known(error: Exception) -> bool:
     return isinstance(error, (KymographError, Refusal))
-
-
-def _response_to(error: Exception, place: str, path: str) -> Response:
-    if isinstance(error, Refusal):
-        return of_refusal(error, path)
-    if isinstance(error, KymographError):
-        return of_error(error, path)
-    return unexpected(place, error, path)
 
 
 async def _deny(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
