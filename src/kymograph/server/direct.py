@@ -37,7 +37,7 @@ def plain(router: APIRouter) -> Directions:
     found: Directions = {}
     for route in router.routes:
         if isinstance(route, APIRoute) and not route.param_convertors and _is_plain(route.endpoint):
-            found |= dict.fromkeys(((method, route.path) for method in route.methods), _asking(route.endpoint))
+            found |= dict.fromkeys(((method, route.path) for method in route.methods or ()), _asking(route.endpoint))
     return found
 
 
