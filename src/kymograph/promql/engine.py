@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from kymograph.engine.interface import Engine
@@ -18,6 +20,12 @@ from kymograph.promql.result import PromResult
 from kymograph.promql.source import SeriesSet, Source
 
 LOOKBACK = 300_000_000
+# characters of a query whose tree is kept for the next time; dashboards ask the same ones again and again
+_KEPT = 2000
+
+
+class WrongKind(QueryError):
+    """A range of what has no value at each step."""
 
 
 def query_instant(
@@ -71,13 +79,18 @@ def query_range(
     return _Query(source, text, limits or PromLimits(), lookback_us, span).range(grid, end_us)
 
 
+@lru_cache(512)
+def _kept(text: str, span: Span) -> ast.Node:
+    return parse(text, span)
+
+
 class _Query:
     def __init__(self, source: Source | Engine, text: str, limits: PromLimits, lookback: int, span: Span) -> None:
         self._source = source if isinstance(source, Source) else Source(source)
         self._text, self._lookback = text, lookback
         self._meter, self._notes = Meter(limits), Notes()
         try:
-            self._node = parse(text, span)
+            self._node = _kept(text, span) if len(text) <= _KEPT else parse(text, span)
         except RecursionError:
             raise LimitExceeded("the query is nested too deeply", hint="shorten it") from None
         self._kind = kind_of(self._node)
@@ -110,7 +123,7 @@ class _Query:
 
     def range(self, grid: Grid, end: int) -> PromResult:
         if self._kind not in ("scalar", "vector"):
-            raise QueryError(
+            raise WrongKind(
                 f'invalid expression type "{NAMES[self._kind]}" for range query, must be Scalar or instant Vector'
             )
         self._meter.room(grid.count)

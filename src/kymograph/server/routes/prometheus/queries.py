@@ -10,8 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from kymograph.errors import InvalidInput, KymographError
-from kymograph.promql.check import NAMES, kind_of
-from kymograph.promql.engine import LOOKBACK
+from kymograph.promql.engine import LOOKBACK, WrongKind
 from kymograph.promql.lexer import ParseError
 from kymograph.promql.limits import PromLimits
 from kymograph.promql.parse import parse
@@ -78,7 +77,6 @@ def router(state: ServerState) -> APIRouter:
         question = _Question.of(given)
 
         def ask(limits: PromLimits) -> PromResult:
-            _check_range(question.query)
             return store_of(state, request).promql_range(
                 question.query, start=start, end=end, step=step, limits=limits, lookback=question.lookback
             )
@@ -113,14 +111,6 @@ def _steps(asked: Parameters) -> tuple[int, int, int]:
     return start, end, step
 
 
-def _check_range(query: str) -> None:
-    kind = kind_of(parsed(query))
-    if kind not in ("scalar", "vector"):
-        raise invalid(
-            "query", f'invalid expression type "{NAMES[kind]}" for range query, must be Scalar or instant Vector'
-        )
-
-
 async def _answered(
     state: ServerState, request: Request, question: _Question, ask: Callable[[PromLimits], PromResult]
 ) -> Response:
@@ -131,7 +121,7 @@ async def _answered(
         limits = state.limits.of_promql(question.seconds, left)
         try:
             result = ask(limits)
-        except ParseError as problem:
+        except (ParseError, WrongKind) as problem:
             raise invalid("query", problem.message) from None
         data = _data(result, question, (began - waiting, time.monotonic() - began))
         cut = [TRUNCATED] if 0 < question.limit < len(result) else []
