@@ -243,6 +243,29 @@ def test_csv_is_typed_by_all_of_its_rows(store: Store, tmp_path: Path, monkeypat
     assert 0 < parts[0] <= parts[-1] <= 1
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.csv.zst", "t.jsonl", "t.parquet"])
+def test_progress_is_of_what_is_stored(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(tabular, "_CSV_BLOCK", 65_536)
+    monkeypatch.setattr(tabular, "_ROWS", 3000)
+    monkeypatch.setattr(jsonlines, "_ROWS", 3000)
+    path, values = tmp_path / name, np.random.default_rng(1).integers(0, 2**62, 50_000).tolist()
+    if name == "t.parquet":
+        pq.write_table(pa.table({"time": range(50_000), "v": values}), path)
+    elif name == "t.jsonl":
+        path.write_text("".join(f'{{"time":{i},"v":{v}}}\n' for i, v in enumerate(values)))
+    else:
+        with pa.output_stream(path, compression="detect") as out:
+            out.write(b"time,v\n" + b"".join(b"%d,%d\n" % pair for pair in enumerate(values)))
+    seen: list[tuple[int, float | None]] = []
+    import_rows(store, "t", path, progress=lambda rows, part: seen.append((rows, part)))
+    assert len(seen) > 5
+    assert seen[-1] == (50_000, 1.0)
+    for rows, part in seen:
+        assert part == pytest.approx(rows / 50_000, abs=0.3)
+
+
 def test_json_is_typed_by_all_of_its_rows(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonlines, "_ROWS", 100)
     rows: list[dict[str, Any]] = [{"time": i, "f": i, "host": "a", "s": "NaN"} for i in range(1000)]

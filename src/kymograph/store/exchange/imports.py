@@ -18,10 +18,10 @@ from kymograph.model.time import TIME, TIME_TYPE, time_array, to_micros
 from kymograph.store.exchange.infer import Misfit, convert, infer_texts
 from kymograph.store.exchange.jsonlines import DIGITS, infer_rows, json_rows, rows_table
 from kymograph.store.exchange.source import Source
-from kymograph.store.exchange.tabular import arrow_tables, csv_texts, parquet_tables, schema_within
+from kymograph.store.exchange.tabular import arrow_tables, csv_texts, parquet_tables, rows_within, schema_within
 from kymograph.store.store import Store
 
-# (rows stored so far, part of the file read so far from 0 to 1 or None where nobody can know)
+# (rows stored so far, the part of the file that they are from 0 to 1, or None where nobody can know)
 Progress = Callable[[int, float | None], None]
 _Types = Mapping[str, pa.DataType]
 # MemoryError: a damaged length field asks for more than there is
@@ -65,7 +65,7 @@ def import_rows(
         for rows in _together(tables) if whole else tables:
             taken += store.write(table, rows)
             if progress is not None:
-                progress(taken, source.fraction())
+                progress(taken, source.fraction(taken))
     except KymographError as problem:
         problem.message = f"{source.name}: {problem.message}; {_stored(taken)}"
         problem.args = (problem.message,)
@@ -120,6 +120,8 @@ def _from_arrow(store: Store, table: str, source: Source, labels: Sequence[str] 
             there = store.tables()[table]
             # what is a label there becomes one here, unless it is something already
             labels = (*there.labels, *(label for label in within.labels if label not in there.columns))
+        if source.form == "parquet":
+            source.rows = rows_within(file)
         tables = parquet_tables(file) if source.form == "parquet" else arrow_tables(file)
         for rows in tables:
             _create(store, table, labels, {f.name: _storable(f.type) for f in rows.schema})

@@ -85,6 +85,13 @@ def parquet_tables(file: Any) -> Iterator[pa.Table]:
             yield pa.Table.from_batches([batch])
 
 
+def rows_within(file: Any) -> int:
+    """How many rows a Parquet file says it has; leaves the file at its start."""
+    rows = int(pq.read_metadata(file).num_rows)
+    file.seek(0)
+    return rows
+
+
 def arrow_tables(file: Any) -> Iterator[pa.Table]:
     """Batches of an Arrow IPC file or stream; which of the two it is, its first bytes tell."""
     with _arrow_reader(file) as reader:
