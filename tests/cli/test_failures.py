@@ -104,9 +104,8 @@ def test_a_failed_query_leaves_the_old_file(kymo: Kymo, folder: Path, tmp_path: 
 
 
 def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "import sys; from kymograph.cli import main; sys.exit(main())"]
     return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-        [*command, *map(str, arguments)],
+        [sys.executable, "-m", "kymo", *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,10 +1,12 @@
-"""Ctrl-C in the middle of an import: what is stored stays, and is told."""
+"""Ctrl-C: in the middle of an import what is stored stays, and is told; before anything has begun there is no word."""
 
 from __future__ import annotations
 
 import re
 import signal
 from pathlib import Path
+
+import pytest
 
 import kymograph
 from kymograph.errors import StorageError
@@ -34,3 +36,13 @@ def test_an_import_says_how_far_it_came(tmp_path: Path) -> None:
     told = re.search(r"-: interrupted; ([0-9,]+) rows are stored in t\n", err.decode())
     assert told is not None, err
     assert 0 < int(told[1].replace(",", "")) <= rows() < 600_000
+
+
+@pytest.mark.parametrize("library", ["multiarray", "libarrow.so"])
+def test_before_anything_has_begun(tmp_path: Path, library: str) -> None:
+    process = start("sql", tmp_path, "-")
+    loaded = Path(f"/proc/{process.pid}/maps")
+    assert eventually(lambda: library in loaded.read_text(), 30)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert process.communicate() == (b"", b"")

@@ -37,9 +37,8 @@ def test_short_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("time,v\n" + "".join(f"{i},{i}\n" for i in range(200_000)))
     ours, theirs = pty.openpty()
-    command = "import sys; from kymograph.cli import main; sys.exit(main())"
     process = subprocess.Popen(
-        [sys.executable, "-c", command, "import", tmp_path / "s", "t", tmp_path / "t.csv"],
+        [sys.executable, "-m", "kymo", "import", tmp_path / "s", "t", tmp_path / "t.csv"],
         stdout=subprocess.PIPE,
         stderr=theirs,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
