@@ -15,6 +15,7 @@ import pandas  # noqa: F401  pyarrow imports it on first use, which would cost e
 import pyarrow.compute
 import pyarrow.parquet  # noqa: F401
 
+from kymograph.local import snapshot as copying
 from kymograph.local.engine import LocalEngine
 from kymograph.local.files import Files
 from kymograph.model.schema import table_schema
@@ -60,6 +61,22 @@ def streams(report: Report, folder: str, k: int) -> None:
             report(f"done {number + 1}")
         engine.close()
     report("end")
+
+
+def opening(report: Report, folder: str, k: int) -> None:
+    """Opens a folder and closes it, killed at the k-th step."""
+    LocalEngine(Path(folder), StoreOptions(sync="full"), files=KillAt(k)).close()
+    report("end")
+
+
+def snapshot(report: Report, folder: str, target: str) -> None:
+    """A copy, killed once it has its catalog and before it has its place."""
+
+    def die(*_: object) -> None:
+        os._exit(137)
+
+    copying.os.rename = die  # type: ignore[assignment]
+    copying.copy_folder(Path(folder), Path(target))
 
 
 def busy(report: Report, folder: str, seed: int, length: int) -> None:

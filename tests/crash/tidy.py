@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kymograph.local.engine import LocalEngine
 
-TOP = {"catalog.db", "catalog.db-wal", "catalog.db-shm", "LOCK"}
+TOP = {"catalog.db", "catalog.db-wal", "catalog.db-shm", "settings.jsonl", "LOCK"}
 
 
 def assert_tidy(folder: Path, engine: LocalEngine) -> None:

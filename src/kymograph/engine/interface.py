@@ -19,6 +19,9 @@ from kymograph.engine.streams import Streams
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import TableSchema
 
+# where in its own folder a store is copied to by those who name no other place
+SNAPSHOTS = "snapshots"
+
 
 @dataclass(frozen=True)
 class SeriesBatch:

@@ -41,7 +41,15 @@ class HotRow:
 
 
 class Catalog(Database):
-    """What the database holds. Methods that change something need an open `transaction()`."""
+    """What the database holds. Methods that change something need an open `transaction()`.
+
+    Attributes:
+        configured: grows with each change of what is kept in `settings.jsonl` too.
+    """
+
+    # kinds of documents that change all the time and are made anew where they are lost
+    PASSING = frozenset({"job", "store", "touched", "watch"})
+    configured = 0
 
     # tables
 
@@ -52,6 +60,7 @@ class Catalog(Database):
     def put_table(self, schema: TableSchema, table_id: int | None = None) -> int:
         """Insert a new table or replace the schema of `table_id`; returns its id."""
         text = schema.to_json()
+        self.configured += 1
         if table_id is None:
             cursor = self._db.execute("INSERT INTO tables (name, schema, crc) VALUES (?, ?, 0)", (schema.name, text))
             table_id = int(cursor.lastrowid or 0)
@@ -61,6 +70,7 @@ class Catalog(Database):
         return table_id
 
     def remove_table(self, table_id: int) -> None:
+        self.configured += 1
         for kind, column in (("tables", "id"), ("latest", "table_id"), ("blocks", "table_id"), ("hot", "table_id")):
             gone = self._db.execute(f"DELETE FROM {kind} WHERE {column} = ?", (table_id,)).rowcount  # noqa: S608
             self._count(kind, -gone)
@@ -171,6 +181,7 @@ class Catalog(Database):
         return {(row[0], row[1]): json.loads(row[2]) for row in rows}
 
     def put_document(self, kind: str, key: str, value: Any) -> None:
+        self.configured += kind not in self.PASSING
         gone = self._db.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key)).rowcount
         if value is not None:
             text = json.dumps(value)

@@ -17,7 +17,7 @@ from typing import Any
 
 from kymograph.errors import Corrupt, DiskFull, StorageError, StoreClosed
 from kymograph.local.files import NO_ROOM, Files, storage_errors
-from kymograph.options import Sync
+from kymograph.options import StoreOptions, Sync
 
 log = logging.getLogger("kymograph.local")
 
@@ -53,6 +53,11 @@ def checksum(*values: Any) -> int:
     return crc
 
 
+def log_bytes(options: StoreOptions) -> int:
+    """Size of the log at which a writer folds it into the catalog himself; small under a small cap."""
+    return 64 * 2**20 if options.cap is None else min(64 * 2**20, options.cap // 64)
+
+
 def good_rows(db: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
     """Of a damaged file the rows whose last column is the checksum of the others, up to where it cannot be read."""
     good: list[tuple[Any, ...]] = []
@@ -79,24 +84,26 @@ class Database:
         sync: Sync = "full",
         read_only: bool = False,
         log_bytes: int = 16 * 2**20,
+        may_be_new: bool = True,
     ) -> None:
+        """Open the file, which is made where it is missing or empty, unless what lies beside it says that it was more."""
         self.path = folder / CATALOG
         self.lock = threading.RLock()
         self._files = files
         self._synchronous = _SYNCHRONOUS[sync]
-        new = not self.path.exists()
-        if new and read_only:
+        there = self.path.exists()
+        if not there and read_only:
             raise StorageError(f"{folder} holds no store", hint="open it once for writing, or check the path")
         uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
         with self._errors():
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
             try:
-                self._prepare(new, read_only, log_bytes)
+                self._prepare(not there or not self.path.stat().st_size, read_only, log_bytes, may_be_new)
             except BaseException:
                 self._db.close()
                 raise
 
-    def _prepare(self, new: bool, read_only: bool, log_bytes: int) -> None:
+    def _prepare(self, new: bool, read_only: bool, log_bytes: int, may_be_new: bool) -> None:
         if not read_only:
             if new:
                 # batches are blobs of up to a megabyte, which like large pages; a commit of one row likes small ones,
@@ -113,6 +120,8 @@ class Database:
         if self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
             if read_only:
                 raise StorageError(f"{self.path} holds no store yet")
+            if not may_be_new:
+                raise Corrupt(f"{self.path} is empty, though there are blocks or settings beside it")
             self._create()
         row = self._db.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
         self.check_version("a format", None if row is None else row[0], str(VERSION))

@@ -237,7 +237,9 @@ class LocalEngine(Copying):
 
     def put_documents(self, kind: str, values: Mapping[str, Any]) -> None:
         """Several documents of one kind in one durable step."""
-        self._writable().registry.put(kind, values)
+        folder = self._writable()
+        folder.registry.put(kind, values)
+        folder.settings.save_now(kind)
 
     def documents(self, kind: str) -> Mapping[str, Any]:
         """All documents of one kind by key."""
@@ -314,8 +316,9 @@ class LocalEngine(Copying):
         self.streams.close()
         with self._folder.structure, self._committer.lock:
             if not self.options.read_only:
-                with contextlib.suppress(StorageError):  # a full disk keeps nobody from closing
-                    self._folder.catalog.shrink(0, wait=True)
+                for last in (self._folder.settings.save, lambda: self._folder.catalog.shrink(0, wait=True)):
+                    with contextlib.suppress(StorageError):  # a full disk keeps nobody from closing
+                        last()
             self._folder.catalog.close()
         if self._lock is not None:
             self._lock.release()

@@ -32,14 +32,7 @@ class Files:
         with storage_errors(path):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self.step("write", temporary)
-                with open(temporary, "wb", buffering=0) as file:
-                    written = 0
-                    while written < len(data):
-                        written += file.write(data[written:])
-                    if sync:
-                        self.step("fsync", temporary)
-                        os.fsync(file.fileno())
+                self._write(temporary, data, sync=sync)
                 self.step("rename", path)
                 os.rename(temporary, path)
                 if sync:
@@ -50,15 +43,60 @@ class Files:
                         os.unlink(leftover)
                 raise
 
+    def replace(self, path: Path, data: memoryview, *, sync: bool, mode: int) -> None:
+        """Put a file in the place of another, or of none: at any time the old one is there or the new one, whole.
+
+        Args:
+            sync: it survives power loss before this returns.
+            mode: its permissions; nobody else can read it meanwhile either.
+
+        Raises:
+            DiskFull, StorageError: the old one is there, or already the new one.
+        """
+        temporary = path.with_name(path.name + TEMPORARY)
+        with storage_errors(path):
+            try:
+                self._write(temporary, data, sync=sync, mode=mode)
+                self.step("rename", path)
+                os.replace(temporary, path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            if sync:
+                self.sync_name(path)
+
+    def _write(self, path: Path, data: memoryview, *, sync: bool, mode: int | None = None) -> None:
+        self.step("write", path)
+        if mode is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # what a crash left may be open to others
+        with open(path, "wb", buffering=0, opener=lambda name, flags: os.open(name, flags, mode or 0o666)) as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            written = 0
+            while written < len(data):
+                written += file.write(data[written:])
+            if sync:
+                self.step("fsync", path)
+                os.fsync(file.fileno())
+
     def sync_directory(self, path: Path) -> None:
         """Make the names in a directory, and its own name in its parents, survive power loss."""
         for directory in (path, path.parent, path.parent.parent):
-            self.step("fsync", directory)
-            handle = os.open(directory, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            self._sync(directory)
+
+    def sync_name(self, path: Path) -> None:
+        """Make the name of a file survive power loss."""
+        self._sync(path.parent)
+
+    def _sync(self, directory: Path) -> None:
+        self.step("fsync", directory)
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
     def unlink(self, path: Path) -> None:
         """Remove a file that no catalog knows any more; a missing one is fine, a failing one is found at the next open."""

@@ -27,6 +27,7 @@ from kymograph.local.head import Head, Run
 from kymograph.local.latest import LatestRows
 from kymograph.local.registry import LocalRegistry
 from kymograph.local.ring_pages import RingPages
+from kymograph.local.settings import Settings
 from kymograph.local.streams.folder import StreamFolder
 from kymograph.model.schema import SERIES_ID, TableSchema
 from kymograph.model.time import TIME, micros_of
@@ -123,6 +124,7 @@ class Folder:
         self.registry = LocalRegistry(catalog)
         self.rings = RingPages(catalog, self.cache)
         self.streams = StreamFolder(path, options, files, catalog)
+        self.settings = Settings(self)
         self.budgets = [Budget(options.cap, self)]
         self._writing = 0
         self._counter = threading.Lock()
@@ -144,8 +146,9 @@ class Folder:
         return sum(table.block_bytes for table in self.tables.values())
 
     def usage(self) -> int:
-        """Bytes of everything under DIR: blocks, files being written, catalog and its log."""
-        return self.block_bytes + self._writing + self.streams.usage() + self.catalog.size() + 4096
+        """Bytes of everything under DIR: blocks, files being written, catalog and its log, settings."""
+        own = self.catalog.size() + self.settings.bytes + 4096
+        return self.block_bytes + self._writing + self.streams.usage() + own
 
     def write_block(
         self, table: Table, data: pa.Table, *, partition: int, level: int, replaces: Sequence[Block] = ()

@@ -43,6 +43,7 @@ def check(folder: Folder, *, repair: bool, notes: list[str], progress: Progress 
             if not damages:
                 damages += _twice(table)
         damages += check_rings(folder.catalog, folder.rings, repair)
+        damages += folder.settings.check(repair)
         more, size, found = check_streams(folder.streams, repair=repair)
         damages += found
         size += sum(block.row.bytes for _, block in blocks)

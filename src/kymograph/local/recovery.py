@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import sqlite3
 import struct
 import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from kymograph.errors import Corrupt, KymographError
-from kymograph.local import ring_rows
-from kymograph.local.block import NewerBlock, decode_metadata, file_checksum, footer
+from kymograph.engine.interface import SNAPSHOTS
+from kymograph.errors import Corrupt
+from kymograph.local import rebuild
 from kymograph.local.catalog import BlockRow, Catalog, HotRow
 from kymograph.local.commit import decode_batches
-from kymograph.local.database import CATALOG, OLD_PAGE_BYTES, PAGE_BYTES, good_rows
-from kymograph.local.files import Files
+from kymograph.local.database import CATALOG, OLD_PAGE_BYTES, PAGE_BYTES, log_bytes
+from kymograph.local.files import TEMPORARY, Files
 from kymograph.local.folder import Folder, Table
-from kymograph.local.streams import recovery as streams
+from kymograph.local.settings import NAME
+from kymograph.local.snapshot import remove_unfinished
 from kymograph.model.schema import TableSchema
-from kymograph.model.time import TIME, micros_of
 from kymograph.options import StoreOptions
 
 log = logging.getLogger("kymograph.local")
@@ -39,26 +35,26 @@ def open_folder(path: Path, options: StoreOptions, files: Files) -> tuple[Folder
         StorageError: the folder cannot be used at all.
     """
     notes: list[str] = []
-    rebuild = not (path / CATALOG).exists() and (
-        any((path / "blocks").glob("*/*/*.parquet")) or streams.has_blocks(path)
-    )
-    damaged: Path | None = None
+    rebuild.finish(path, files, notes)
     lost = damaged_log(path)
+    # a catalog with nothing in it, not even tables of its own, is a new one only where there is nothing else either
+    alone = not rebuild.has_more(path)
     try:
-        folder = None if rebuild else _load(path, options, files)
+        folder = _load(path, options, files, alone) if alone or (path / CATALOG).exists() else None
     except Corrupt as problem:
         log.error("the catalog cannot be read and is rebuilt from the blocks: %s", problem)
         notes.append(f"the catalog could not be read ({problem.message}) and was rebuilt from the blocks")
-        folder, damaged = None, _move_aside(path)
-        notes.append(f"the damaged catalog is kept as {damaged.name}")
+        folder = None
     if folder is None:
-        folder = _rebuild(path, options, files, damaged, notes)
+        rebuild.rebuild(path, options, files, notes)
+        folder = _load(path, options, files, True)
     if lost:
         notes.append(lost)
         log.error("%s", lost)
     if notes:
         _remember(folder, notes)
     _remove_strays(folder, notes)
+    remove_unfinished(path / SNAPSHOTS)
     return folder, notes
 
 
@@ -70,8 +66,8 @@ def _remember(folder: Folder, notes: list[str]) -> None:
         folder.catalog.put_document(*LOSSES, [*earlier, *(f"{now} {note}" for note in notes)][-100:])
 
 
-def _load(path: Path, options: StoreOptions, files: Files) -> Folder:
-    catalog = Catalog(path, files, sync=options.sync, log_bytes=log_bytes(options))
+def _load(path: Path, options: StoreOptions, files: Files, alone: bool) -> Folder:
+    catalog = Catalog(path, files, sync=options.sync, log_bytes=log_bytes(options), may_be_new=alone)
     try:
         catalog.verify()
         folder = Folder(path, options, files, catalog)
@@ -80,11 +76,6 @@ def _load(path: Path, options: StoreOptions, files: Files) -> Folder:
         catalog.close()
         raise
     return folder
-
-
-def log_bytes(options: StoreOptions) -> int:
-    """Size of the log at which a writer folds it into the catalog himself; small under a small cap."""
-    return 64 * 2**20 if options.cap is None else min(64 * 2**20, options.cap // 64)
 
 
 def load(folder: Folder) -> None:
@@ -192,113 +183,11 @@ def _wal_sum(data: bytes, start: tuple[int, int], big: int) -> tuple[int, int]:
     return s0, s1
 
 
-def _move_aside(path: Path) -> Path:
-    name = f"catalog.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
-    target = path / f"{name}.db"
-    number = 1
-    while target.exists():
-        number += 1
-        target = path / f"{name}-{number}.db"
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            Path(f"{path / CATALOG}{suffix}").rename(f"{target}{suffix}")
-    return target
-
-
-def _rebuild(path: Path, options: StoreOptions, files: Files, damaged: Path | None, notes: list[str]) -> Folder:
-    found: list[tuple[Path, dict[str, Any], pq.FileMetaData]] = []
-    replaced: set[str] = set()
-    for file in sorted((path / "blocks").glob("*/*/*.parquet")):
-        try:
-            with pq.ParquetFile(file) as opened:
-                document = decode_metadata(opened.schema_arrow)
-                found.append((file, document, opened.metadata))
-                replaced.update(document["replaces"])
-        except NewerBlock:
-            raise
-        except (Corrupt, pa.ArrowException, OSError) as problem:
-            aside = path / "damaged" / file.relative_to(path / "blocks")
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            file.rename(aside)
-            notes.append(
-                f"block {file.relative_to(path / 'blocks')} is no readable block and was moved aside: {problem}"
-            )
-    catalog = Catalog(path, files, sync=options.sync, log_bytes=log_bytes(options))
-    with catalog.transaction():
-        ids: dict[str, int] = {}
-        schemas: dict[str, TableSchema] = {}
-        for _, document, _ in found:
-            schema = TableSchema.from_json(document["table"])
-            if len(schema.columns) >= len(schemas.get(schema.name, schema).columns):
-                schemas[schema.name] = schema
-        salvaged = _Salvage(damaged, schemas)
-        for name, schema in schemas.items():
-            ids[name] = catalog.put_table(schema)
-        series: dict[int, tuple[str, dict[str, str]]] = dict(salvaged.series)
-        for file, document, _ in found:
-            name = TableSchema.from_json(document["table"]).name
-            relative = str(file.relative_to(path / "blocks"))
-            if relative not in replaced:
-                catalog.add_block(
-                    _block_row(file, relative, ids[name], document), footer(memoryview(file.read_bytes()))
-                )
-            series.update({int(i): (n, labels) for i, (n, labels) in document.get("series", {}).items()})
-        catalog.add_series([(number, *one) for number, one in sorted(series.items())])
-        for name, hot in salvaged.hot:
-            batches = decode_batches(hot)
-            times = [micros_of(batch.column(TIME)) for batch in batches]
-            low, high = min(int(t.min()) for t in times), max(int(t.max()) for t in times)
-            catalog.add_hot([(ids[name], sum(len(t) for t in times), low, high, hot)])
-        for (kind, key), value in salvaged.documents.items():
-            catalog.put_document(kind, key, value)
-        if damaged is not None:
-            ring_rows.salvage(damaged, catalog)
-    notes.append(
-        f"rebuilt {len(ids)} tables from {len(found)} blocks and {len(salvaged.hot)} batches of the damaged catalog's log"
-    )
-    streams.restore(path, catalog, damaged, notes)
-    folder = Folder(path, options, files, catalog)
-    load(folder)
-    return folder
-
-
-def _block_row(file: Path, relative: str, table_id: int, document: dict[str, Any]) -> BlockRow:
-    times = micros_of(pq.read_table(file, columns=[TIME]).column(TIME).combine_chunks())
-    crc, size = file_checksum(file)
-    low, high = int(times.min()), int(times.max())
-    return BlockRow(0, table_id, document["partition"], relative, document["level"], len(times), low, high, size, crc)
-
-
-class _Salvage:
-    """Whatever rows of a damaged catalog still carry a good checksum."""
-
-    def __init__(self, path: Path | None, schemas: dict[str, TableSchema]) -> None:
-        self.hot: list[tuple[str, bytes]] = []
-        self.series: dict[int, tuple[str, dict[str, str]]] = {}
-        self.documents: dict[tuple[str, str], Any] = {}
-        if path is None:
-            return
-        with contextlib.closing(sqlite3.connect(path)) as db:
-            names = {}
-            for table_id, name, text, _ in good_rows(db, "SELECT id, name, schema, crc FROM tables"):
-                with contextlib.suppress(KymographError, ValueError, KeyError):
-                    schema = TableSchema.from_json(text)
-                    names[table_id] = name
-                    if len(schema.columns) >= len(schemas.get(name, schema).columns):
-                        schemas[name] = schema
-            for row in good_rows(db, "SELECT table_id, rows, min_time, max_time, data, crc FROM hot ORDER BY id"):
-                if row[0] in names:
-                    self.hot.append((names[row[0]], row[4]))
-            for series_id, name, text, _ in good_rows(db, "SELECT id, name, labels, crc FROM series"):
-                self.series[series_id] = (name, json.loads(text))
-            for kind, key, text, _ in good_rows(db, "SELECT kind, key, value, crc FROM documents"):
-                self.documents[kind, key] = json.loads(text)
-
-
 def _remove_strays(folder: Folder, notes: list[str]) -> None:
     """Files that a crash left between writing and publishing, or between publishing and removing."""
     known = {block.path for table in folder.tables.values() for block in table.blocks}
     strays = [f for f in folder.blocks_path.rglob("*") if f.is_file() and f not in known]
+    strays += folder.path.glob(NAME + TEMPORARY)
     for stray in strays:
         folder.files.unlink(stray)
     removed = len(strays) + folder.streams.tidy()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,7 @@ class RingRows:
 
     def put_rings(self, rings: Iterable[tuple[int, Ring]], new: int) -> None:
         """Take rings, `new` of which were not there."""
+        self._catalog.configured += 1
         rows = [(number, ring.step, ring.slots, ring.kind) for number, ring in rings]
         given = [(*row, checksum(*row)) for row in rows]
         self._db.executemany("INSERT OR REPLACE INTO rings VALUES (?, ?, ?, ?, ?)", given)
@@ -128,6 +129,7 @@ class RingRows:
 
     def remove(self, series: Sequence[int], pages: Sequence[int]) -> None:
         """Forget rings and pages that are there."""
+        self._catalog.configured += len(series)
         self._db.executemany("DELETE FROM rings WHERE series_id = ?", [(number,) for number in series])
         self._db.executemany("DELETE FROM ring_pages WHERE id = ?", [(page,) for page in pages])
         self._count("rings", -len(series))
@@ -150,25 +152,29 @@ def series_of(page: int) -> int:
     return page & SERIES_MASK
 
 
-def salvage(damaged: Path, catalog: Catalog) -> int:
-    """Copy what still carries a good checksum from a damaged catalog into a new one, in its open transaction.
+def restore(damaged: Path | None, catalog: Catalog, known: Mapping[int, Ring], series: Container[int]) -> None:
+    """Enter rings into a new catalog, in its open transaction: those of a damaged one with what their pages still hold.
 
-    Returns:
-        Pages copied.
+    Args:
+        damaged: rows with a good checksum are taken from it.
+        known: rings that are known from elsewhere, without their samples.
+        series: those that are registered; others cannot be rings.
     """
     rows = RingRows(catalog)
-    rings: dict[int, Ring] = {}
+    found: dict[int, Ring] = {}
     pages: list[PageRow] = []
-    with contextlib.closing(sqlite3.connect(damaged)) as db:
-        for row in _good(db, _RINGS):
-            with contextlib.suppress(InvalidInput):
-                rings[row[0]] = Ring(*row[1:4])
-        pages += [row[:5] for row in _good(db, _PAGES) if series_of(row[0]) in rings]
+    if damaged is not None:
+        with contextlib.closing(sqlite3.connect(damaged)) as db:
+            for row in _good(db, _RINGS):
+                with contextlib.suppress(InvalidInput):
+                    found[row[0]] = Ring(*row[1:4])
+            found = {number: ring for number, ring in found.items() if number in series}
+            pages += [row[:5] for row in _good(db, _PAGES) if series_of(row[0]) in found]
+    rings = {**known, **found}
     if rings:
         rows._make()
         rows.put_rings(rings.items(), len(rings))
         rows.put_pages(pages, len(pages))
-    return len(pages)
 
 
 def _good(db: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:

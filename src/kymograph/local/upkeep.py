@@ -117,6 +117,7 @@ class Upkeep:
 
     def _once(self, streams: LocalStreams) -> None:
         attempts = Attempts()
+        attempts.run(self._folder.settings.follow)
         full = self.wants_sealing()
         now, stuck = time.monotonic(), 0
         for table in sorted(self._folder.tables.values(), key=lambda t: -t.head.total_bytes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import kymograph
 from kymograph.errors import AlreadyExists, InvalidInput, StorageError
 from kymograph.local import snapshot
-from kymograph.local.snapshot import copy_folder
+from kymograph.local.snapshot import copy_folder, remove_unfinished
 from kymograph.store.store import Store
 
 ROWS = 500
@@ -110,3 +111,44 @@ def test_no_store_and_no_room(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["empty"]
     with kymograph.connect("memory:") as store, pytest.raises(InvalidInput, match="not kept in files"):
         store.snapshot(tmp_path / "copy")
+
+
+def unfinished(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir() if each.name.endswith(".tmp"))
+
+
+def test_nothing_is_left_of_one_that_fails(tmp_path: Path) -> None:
+    """A block that is missing for good: every attempt fails, and the last leaves nothing either."""
+    with kymograph.connect(tmp_path / "store") as store:
+        write(store, 0)
+        store.seal()
+        next((tmp_path / "store" / "blocks").rglob("*.parquet")).unlink()
+        with pytest.raises(StorageError):
+            store.snapshot(tmp_path / "new" / "copy")
+        with pytest.raises(StorageError):
+            store.snapshot(tmp_path / "copy")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["store"]
+
+
+def test_one_under_way_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another copy into the same folder, or another opening, does not take it for what a crash has left."""
+    path, link, begun = tmp_path / "store", os.link, list[str]()
+
+    def slow(source: Path, target: Path) -> None:
+        if not begun:
+            begun.extend(unfinished(path / "snapshots"))
+            copy_folder(path, path / "snapshots" / "second")
+            with kymograph.connect(path, namespace="inner"):
+                pass
+            remove_unfinished(path / "snapshots")
+        link(source, target)
+
+    with kymograph.connect(path) as store:
+        write(store, 0)
+        store.seal()
+        monkeypatch.setattr(snapshot.os, "link", slow)
+        store.snapshot(path / "snapshots" / "first")
+    assert len(begun) == 1
+    for name in ("first", "second"):
+        with kymograph.connect(path / "snapshots" / name) as store:
+            assert store.scan("t").num_rows == ROWS

@@ -74,6 +74,7 @@ class Ledger:
 
     def put_stream(self, schema: StreamSchema, stream_id: int | None = None) -> int:
         """Insert a stream, or replace the schema of one; returns its id."""
+        self.catalog.configured += 1
         text = json.dumps(schema.to_json())
         if stream_id is None:
             stream_id = int(self._db.execute("INSERT INTO streams (schema, crc) VALUES (?, 0)", (text,)).lastrowid or 0)
@@ -85,12 +86,14 @@ class Ledger:
 
     def restore_stream(self, schema: StreamSchema, stream_id: int) -> None:
         """Insert a stream under the id that it had."""
+        self.catalog.configured += 1
         text = json.dumps(schema.to_json())
         self._db.execute("INSERT INTO streams VALUES (?, ?, ?)", (stream_id, text, checksum(stream_id, text)))
         self._count("streams", 1)
 
     def remove_stream(self, stream_id: int) -> None:
         """Forget a stream with all that is its."""
+        self.catalog.configured += 1
         for kind in _TABLES:
             column = "id" if kind == "streams" else "stream_id"
             gone = self._db.execute(f"DELETE FROM {kind} WHERE {column} = ?", (stream_id,)).rowcount  # noqa: S608

@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,14 @@ def has_blocks(folder: Path) -> bool:
     return any((folder / FOLDER).glob(f"*/*{SUFFIX}"))
 
 
-def restore(folder: Path, catalog: Catalog, damaged: Path | None, notes: list[str]) -> None:
-    """Enter the streams of a folder into its new catalog."""
+def restore(
+    folder: Path, catalog: Catalog, damaged: Path | None, known: Mapping[int, StreamSchema], notes: list[str]
+) -> None:
+    """Enter the streams of a folder into its new catalog; `known` are those that the settings tell of, by id."""
     ledger = Ledger(catalog, read_only=False)
     old = _Old(damaged)
     schemas, blocks = _blocks(folder, notes)
-    schemas |= old.schemas
+    schemas |= {**known, **old.schemas}
     if not schemas:
         return
     taken: set[str] = set()

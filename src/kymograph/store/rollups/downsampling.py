@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from kymograph.engine.interface import Engine
+from kymograph.engine.interface import Engine, Maintained
 from kymograph.errors import InvalidInput, StorageError
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, SERIES_ID
@@ -161,6 +161,8 @@ class Downsampling:
             low = min(low, self._oldest(older, line.interval, low + 1))
             made = self._gathered(line, active if ids is not None else None, active, low, high)
             append_level(self._inner, line.interval, made, 0)
+            if isinstance(self._inner, Maintained):  # the log goes with the catalog, should that be lost; blocks stay
+                self._inner.seal(table_of(line.interval))
             self._watch(high + 1)
             pending = {"chosen": line.chosen, "interval": line.interval, "upto": high}
             current = next((one for one in self.state.lines if one.key == line.key), line)
@@ -270,11 +272,22 @@ class Downsampling:
     def open(self) -> None:
         """Finish what a crash has left half done; where the disk refuses that, the job will, and nothing late is taken before."""
         pending = self.state.pending or {}
+        self._watch_again()
         try:
             self.recover()
         except StorageError as problem:
             log.error("downsampling is half done, and cannot be finished yet: %s", problem)
             self._touched.refuse(SAMPLES, pending["late"][-1][1] if "late" in pending else pending["upto"] + 1)
+
+    def _watch_again(self) -> None:
+        """After the catalog was made anew nobody knows what came late: all that is left below the boundaries."""
+        upto = max((line.boundary for line in self.state.lines), default=BEGINNING)
+        if upto == BEGINNING or self._touched.knows(KEY):
+            return
+        self._watch(upto + 1)
+        oldest = self._oldest((SAMPLES,), SECOND, upto)
+        if oldest < upto:
+            self._touched.note(KEY, SAMPLES, oldest, upto + 1)
 
     def recover(self) -> None:
         """Finish what is half done."""

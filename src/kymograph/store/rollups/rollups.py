@@ -272,9 +272,9 @@ class Rollups:
                 self._engine.alter_table(wanted)
 
     def restore(self) -> None:
-        """Take up rollups that only their tables tell of: the catalog was lost, and rebuilt from blocks."""
+        """Take up rollups of which nobody knows what they have summarised: the catalog was lost, and made anew."""
         with self._working:
-            found = {}
+            found = {name: one for name, one in self._known.items() if not self._touched.knows(name)}
             for name, schema in self._engine.tables().items():
                 if schema.definition and name not in self._known:
                     found[name] = Rollup.from_document(json.loads(schema.definition))

@@ -175,6 +175,11 @@ class Touched:
                         note.writers.discard(ticket)
             self._changed.notify_all()
 
+    def note(self, key: str, table: str, start: int, end: int) -> None:
+        """Take [start, end) µs of a table for touched, as one watch sees it. Durable when it returns."""
+        with self._changed:
+            self.end(self._begin(table, start, {key: [(start, end)]}, deleted=False))
+
     @contextmanager
     def writing(self, table: str, times: Ints) -> Iterator[None]:
         """Around an append of rows of these times, µs."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
+from kymograph.engine.interface import SNAPSHOTS
 from kymograph.errors import InvalidInput, KymographError
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, SERIES_ID
@@ -18,8 +19,6 @@ from kymograph.server.routes.prometheus.parameters import Parameters
 from kymograph.server.routes.prometheus.series import Wanted
 from kymograph.server.state import ServerState
 from kymograph.store.store import Store
-
-SNAPSHOTS = "snapshots"
 
 
 def router(state: ServerState) -> APIRouter:
