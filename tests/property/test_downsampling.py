@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import kymograph
 from kymograph.errors import StorageError
+from kymograph.model import spacing
 from kymograph.model.time import HOUR, MINUTE
 from kymograph.promql.piecewise import PIECEWISE
 from kymograph.store.jobs import now_micros
@@ -64,7 +65,7 @@ class Machine(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp(prefix="kymograph-"))
         self.base = (now_micros() - 24 * HOUR) // HOUR * HOUR
         self.generation, self.late = 0, False
-        self.written: set[tuple[int, int]] = set()
+        self.written: dict[tuple[int, int], float] = {}
         self.boundary = 0
         self.plain = kymograph.connect("memory:")
         self.store = self.opened()
@@ -78,15 +79,21 @@ class Machine(RuleBasedStateMachine):
 
     @rule(rows=ROWS)
     def write(self, rows: Any) -> None:
-        """New samples, some of them late; a sample that a summary may hold is not written again."""
-        fresh = {(label, time): value for time, label, value in rows if (label, time) not in self.written}
-        self.written |= fresh.keys()
-        self.late |= any(time <= self.boundary for _, time in fresh)
+        """New samples, some of them late, and some that are sent again."""
+        fresh = {(label, time): self.written.get((label, time), value) for time, label, value in rows}
+        self.late |= any(time <= self.boundary for _, time in fresh.keys() - self.written.keys())
+        self.written |= fresh
         if fresh:
             for store in (self.store, self.plain):
                 ids = store.series_ids([("m", LABELS[label]) for label, _ in fresh])
                 times = np.array([self.base + time for _, time in fresh], np.int64)
                 store.append_samples(ids, times, np.array(list(fresh.values())))
+
+    @rule(number=st.integers(1, 40))
+    def send_again(self, number: int) -> None:
+        """The last batch, by a sender that was not told that it had arrived."""
+        if self.written:
+            self.write([(time, label, value) for (label, time), value in list(self.written.items())[-number:]])
 
     @rule(edge=SECONDS, interval=st.sampled_from(["1m", "5m", "15m"]), host=st.sampled_from([None, "a", "b"]))
     def downsample(self, edge: int, interval: str, host: str | None) -> None:
@@ -159,5 +166,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("examples", [4, pytest.param(15, marks=pytest.mark.soak)])
-def test_downsampling(examples: int) -> None:
+def test_downsampling(monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
+    # as if all times were kept, however uneven
+    monkeypatch.setattr(spacing, "MOST", 10**6)
     run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=8))

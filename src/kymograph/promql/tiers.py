@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from kymograph.engine.interface import Engine
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, SERIES_ID
+from kymograph.model.spacing import COLUMN, unseen
 from kymograph.model.summary import STATISTICS, Summaries, blended, ceil_to, summarised, together
 from kymograph.model.time import TIME, micros_of
 from kymograph.promql.beside import Beside, Cuts, Range, Tier, left
@@ -27,7 +29,6 @@ from kymograph.promql.pieces import Pieces, of_samples
 from kymograph.promql.source import Selection, SeriesSet, Source
 
 RAW = "raw"
-VERSION = "version"
 BEGINNING = -(2**62)
 
 
@@ -53,8 +54,7 @@ class Held:
 
     Attributes:
         levels: coarsest first.
-        late: ranges of samples below the boundaries that are not in their summaries yet, unless
-        merging: summaries of this version already have them; 0: none has.
+        late: ranges of samples below the boundaries: sent again, or not in their summaries yet.
         tiers: finest first.
         lost: samples older than this may be gone, µs; BEGINNING where none is.
         token: equal when nothing has changed.
@@ -62,7 +62,6 @@ class Held:
 
     levels: tuple[Level, ...]
     late: tuple[Range, ...]
-    merging: int
     tiers: tuple[Tier, ...]
     lost: int
     token: object
@@ -80,7 +79,7 @@ class Keeper(Protocol):
         """The rollups of a table by all of its labels, finest first; and up to when its rows may be gone, µs."""
 
 
-_NOTHING = Held((), (), 0, (), BEGINNING, None)
+_NOTHING = Held((), (), (), BEGINNING, None)
 
 
 class Tiers:
@@ -251,14 +250,15 @@ class _Reading:
             rows = rows.taken(rows["first_time"] <= upto[rows.series])
         return rows
 
-    def _rows(self, table: str, start: int, end: int, names: Sequence[str] | None = None) -> tuple[Summaries, Ints]:
-        """Stored summaries with a time in [start, end), by place, and their versions."""
+    def _rows(
+        self, table: str, start: int, end: int, names: Sequence[str] | None = None, more: Sequence[str] = ()
+    ) -> tuple[Summaries, pa.Table | None]:
+        """Stored summaries with a time in [start, end), by place, and what they were read from, with more columns."""
         ids, names = self._selection.ids, self._names if names is None else names
         schema = self._engine.tables().get(table)
         if schema is None:
-            return together([]), np.zeros(0, np.int64)
-        versioned = VERSION in schema.columns
-        columns = [SERIES_ID, TIME, *names, *([VERSION] if versioned else [])]
+            return together([]), None
+        columns = [SERIES_ID, TIME, *names, *(name for name in more if name in schema.columns)]
         everything = len(ids) == len(self._engine.series())
         matchers = () if everything else (Matcher(SERIES_ID, "in", frozenset(ids.tolist())),)
         found = self._engine.scan(table, matchers, start, end, columns).table()
@@ -267,24 +267,26 @@ class _Reading:
             found = found.filter(found[names[0]].is_valid())
         place = np.searchsorted(ids, found[SERIES_ID].to_numpy())
         statistics = {name: found[name].to_numpy() for name in names}
-        rows = Summaries(place, micros_of(found[TIME].combine_chunks()), statistics)
-        version = found[VERSION].to_numpy() if versioned else np.zeros(found.num_rows, np.int64)
-        return rows, version
+        return Summaries(place, micros_of(found[TIME].combine_chunks()), statistics), found
 
     # summaries in place of the samples
 
     def _downsampled(self, start: int, end: int, tiers: dict[str, None]) -> Iterator[Summaries]:
         below = np.full(len(self._boundary), BEGINNING, np.int64)
         for level in self._held.levels:
+            # before the summaries, which have them already when both are read while they are merged
             late = self._late(level, below, start, end)
             names = tuple(STATISTICS) if len(late) else None
-            rows, version = self._rows(level.table, start + 1, end + level.width, names)
+            rows, found = self._rows(level.table, start + 1, end + level.width, names, (COLUMN,) if len(late) else ())
+            if found is not None and len(late):
+                times = found[COLUMN] if COLUMN in found.column_names else None
+                late = late.taken(unseen(rows, times, level.width, late.series, late.bucket))
             inside = (rows.bucket > below[rows.series]) & (rows.bucket <= level.boundary[rows.series])
             if not inside.all():
-                rows, version = rows.taken(inside), version[inside]
+                rows = rows.taken(inside)
             if len(late):
-                done = rows.taken(version == self._held.merging) if self._held.merging else rows.taken(slice(0))
-                late = late.taken(~np.isin(_keys(late, level.width), _keys(done, level.width)))
+                bucket = ceil_to(late.bucket, level.width)
+                late = summarised(late.series, bucket, late["first_time"], late["first"])
                 rows = blended(together([rows, late]))
             if len(rows):
                 tiers.setdefault(level.table)
@@ -292,16 +294,14 @@ class _Reading:
             below = np.maximum(below, level.boundary)
 
     def _late(self, level: Level, below: Ints, start: int, end: int) -> Summaries:
-        """Samples that came after their buckets had been summarised, summarised the same way."""
+        """Samples that came after their buckets had been summarised, those that were sent again among them."""
         parts = []
         for low, high in self._held.late:
             first, last = max(low - 1, start - level.width), min(high - 1, end + level.width)
             if first < last:
                 rows = self._samples(first, last, after=below, upto=level.boundary)
                 parts.append(rows.taken(~_stale(rows)))
-        rows = together(parts)
-        bucket = ceil_to(rows["first_time"], level.width)
-        return summarised(rows.series, bucket, rows["first_time"], rows["first"])
+        return together(parts)
 
 
 def _unfolded(found: SeriesSet, series: Ints, rows: int, fields: int, names: Sequence[str]) -> Summaries:
@@ -318,12 +318,6 @@ def _unfolded(found: SeriesSet, series: Ints, rows: int, fields: int, names: Seq
         counts = np.diff(found.offsets[block : block + len(series) + 1])
         parts.append(Summaries(np.repeat(series + field * rows, counts), found.times[low:high], columns))
     return together(parts, names)
-
-
-def _keys(rows: Summaries, width: int) -> Ints:
-    """One number per series and bucket; buckets are at least a second wide."""
-    found: Ints = rows.series * 2**40 + rows.bucket // width
-    return found
 
 
 def _stale(rows: Summaries) -> Bools:

@@ -123,6 +123,8 @@ def _store(state: ServerState, info: Mapping[str, Any] | None) -> Iterator[Famil
     ):
         if info[key] is not None:
             yield _one(name, "gauge", about, info[key])
+    again = "kymograph_samples_sent_again_total"
+    yield _one(again, "counter", "Late samples left out that were in their summaries", state.slot.get().sent_again)
     name = "kymograph_table_rows"
     samples = [Sample(name, {"table": table}, float(each["rows"])) for table, each in info["tables"].items()]
     yield Family(name, "gauge", help="Rows of a table", samples=samples)

@@ -8,8 +8,8 @@ what is moved is the boundary, in one document, after the summaries are durable 
 3. the boundary moves, and the same document says that samples are still to be removed;
 4. samples (and finer summaries) up to it are removed; the document says so.
 
-What is found half done at an opening is finished before the first write. Late samples are merged under a version that
-the document names first: rows that carry it have them already.
+What is found half done at an opening is finished before the first write. A summary knows when its samples were, so that
+one that comes late is merged once, however often it is sent and whatever was cut short.
 """
 
 from __future__ import annotations
@@ -28,16 +28,9 @@ from kymograph.engine.interface import Engine, Maintained
 from kymograph.errors import InvalidInput, StorageError
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, SERIES_ID
-from kymograph.model.summary import (
-    Ints,
-    Summaries,
-    blended,
-    ceil_to,
-    joined,
-    summarised,
-    together,
-)
-from kymograph.model.time import SECOND
+from kymograph.model.spacing import unseen
+from kymograph.model.summary import Floats, Ints, ceil_to
+from kymograph.model.time import MINUTE, SECOND
 from kymograph.promql.index import LabelIndex
 from kymograph.promql.tiers import BEGINNING
 from kymograph.store.jobs import now_micros
@@ -46,6 +39,7 @@ from kymograph.store.rollups.levels import DOCUMENT, KEY, State, append_level, l
 from kymograph.store.rollups.lines import Filter, Line, boundaries, table_of
 from kymograph.store.rollups.rollups import Rollups
 from kymograph.store.rollups.sources import sample_rows, slices
+from kymograph.store.rollups.timed import Timed, coarser, widened
 from kymograph.store.rollups.touched import Range, Touched, Watch
 from kymograph.store.rollups.watched import unwatched
 
@@ -65,6 +59,8 @@ class Downsampling:
         self.merging = threading.Lock()
         self._index = LabelIndex()
         self.state = State.of(engine.get_document(*DOCUMENT))
+        # late samples since this was opened: put into their summaries, and left out because these had them
+        self.merged = self.sent_again = 0
         rings = rollups.bounds
         rollups.bounds = lambda ids: np.maximum.reduce([rings(ids), *self.boundaries(ids).values()])
 
@@ -86,7 +82,8 @@ class Downsampling:
         samples = summaries = 0
         with self._working:
             self.recover()
-            late = self._merge_late()
+            before = self.merged, self.sent_again
+            self._merge_late()
             for line in sorted(self.state.lines, key=lambda one: one.interval):
                 if line.older is None:
                     continue
@@ -94,7 +91,8 @@ class Downsampling:
                 if line.boundary == BEGINNING or upto - line.boundary >= max(line.interval, line.older // _LAG):
                     done = self.advance(line, upto)
                     samples, summaries = samples + done[0], summaries + done[1]
-        return f"{samples} samples replaced by {summaries} summaries, {late} late ones merged"
+        late, again = self.merged - before[0], self.sent_again - before[1]
+        return f"{samples} samples replaced by {summaries} summaries, {late} late ones merged, {again} sent again"
 
     def once(self, older: int, interval: int, chosen: Filter) -> dict[str, int]:
         """See `Store.downsample`."""
@@ -160,7 +158,7 @@ class Downsampling:
             # what came between the look for the oldest row and the gate
             low = min(low, self._oldest(older, line.interval, low + 1))
             made = self._gathered(line, active if ids is not None else None, active, low, high)
-            append_level(self._inner, line.interval, made, 0)
+            append_level(self._inner, line.interval, made)
             if isinstance(self._inner, Maintained):  # the log goes with the catalog, should that be lost; blocks stay
                 self._inner.seal(table_of(line.interval))
             self._watch(high + 1)
@@ -171,9 +169,9 @@ class Downsampling:
             )
             gone = self._remove(line, ids, low + 1, high + 1)
             self._keep(pending=None)
-        return gone, len(made)
+        return gone, len(made.rows)
 
-    def _gathered(self, line: Line, ids: Ints | None, active: Ints, low: int, high: int) -> Summaries:
+    def _gathered(self, line: Line, ids: Ints | None, active: Ints, low: int, high: int) -> Timed:
         """Summaries of the buckets in (low, high] from samples and from finer summaries."""
         series, times, values = sample_rows(self._engine, low + 1, high + 1, ids)
         bounds = self.boundaries(active)
@@ -182,34 +180,33 @@ class Downsampling:
         known = active[np.minimum(places, len(active) - 1)] == series
         fresh = known & (times > highest[np.minimum(places, len(active) - 1)])
         series, times, values = series[fresh], times[fresh], values[fresh]
-        parts = [summarised(series, ceil_to(times, line.interval), times, values)]
+        parts = [Timed.of(series, times, values, line.interval)]
         below = np.full(len(active), BEGINNING, np.int64)
         for interval, bound in bounds.items():
             if interval < line.interval:
-                rows, _ = self.rows(interval, active, low + 1, high + 1)
-                at = np.searchsorted(active, rows.series)
-                rows = rows.taken((rows.bucket > below[at]) & (rows.bucket <= bound[at]))
-                parts.append(joined(rows.of_bucket(ceil_to(rows.bucket, line.interval)).in_order()))
+                finer = self.rows(interval, active, low + 1, high + 1)
+                at = np.searchsorted(active, finer.rows.series)
+                inside = (finer.rows.bucket > below[at]) & (finer.rows.bucket <= bound[at])
+                parts.append(coarser([finer.taken(np.flatnonzero(inside))], line.interval))
             below = np.maximum(below, bound)
-        return joined(together(parts))
+        return coarser(parts, line.interval)
 
-    def _merge_late(self) -> int:
-        """Put samples that came below the boundaries into their summaries. Returns how many."""
+    def _merge_late(self) -> None:
+        """Put samples that came below the boundaries into their summaries, but those that were sent again."""
         if not self._touched.knows(KEY):
-            return 0
+            return
         noted, _ = self._touched.take(KEY)
         if not noted:
-            return 0
+            return
         ranges, done = self._whole(noted), False
         try:
             with self._alone(ranges[-1][1]), self.merging:
-                self._keep(version=self.state.version + 1, pending={"late": ranges})
-                count = self._merged(ranges)
+                self._keep(pending={"late": ranges})
+                self._merge(ranges)
                 self._keep(pending=None)
             done = True
         finally:
             self._touched.clear(KEY, done=done)
-        return count
 
     def _whole(self, noted: Sequence[Range]) -> list[Range]:
         """The ranges widened to the coarsest buckets in use, none of which then lies in two: it is merged at once."""
@@ -223,37 +220,35 @@ class Downsampling:
                 found.append((low, high))
         return found
 
-    def _merged(self, ranges: Sequence[Sequence[int]]) -> int:
+    def _merge(self, ranges: Sequence[Sequence[int]]) -> None:
         ids = np.fromiter(self._engine.series(), np.int64)
-        bounds, count = self.boundaries(ids), 0
+        bounds = self.boundaries(ids)
         highest = np.maximum.reduce([np.full(len(ids), BEGINNING, np.int64), *bounds.values()])
         for start, end in ranges:
             series, times, values = sample_rows(self._engine, start, end)
             at = np.searchsorted(ids, series)
             below = np.full(len(ids), BEGINNING, np.int64)
             for interval, bound in bounds.items():
-                mine = (times > below[at]) & (times <= bound[at])
-                fresh = summarised(series[mine], ceil_to(times[mine], interval), times[mine], values[mine])
-                self._blend(interval, fresh)
+                mine = np.flatnonzero((times > below[at]) & (times <= bound[at]))
+                self._widen(interval, series[mine], times[mine], values[mine])
                 below = np.maximum(below, bound)
             late = times <= highest[at]
             for bound in np.unique(highest[at[late]]).tolist():
                 gone = np.unique(series[late & (highest[at] == bound)])
                 matcher = Matcher(SERIES_ID, "in", frozenset(gone.tolist()))
-                count += self._inner.delete(SAMPLES, (matcher,), start, min(end, bound + 1))
-        return count
+                self._inner.delete(SAMPLES, (matcher,), start, min(end, bound + 1))
 
-    def _blend(self, interval: int, fresh: Summaries) -> None:
-        if not len(fresh):
+    def _widen(self, interval: int, series: Ints, times: Ints, values: Floats) -> None:
+        """Put samples into the summaries of their buckets, where these do not have them."""
+        if not len(times):
             return
-        there, versions = self.rows(
-            interval, np.unique(fresh.series), int(fresh.bucket.min()), int(fresh.bucket.max()) + 1
-        )
-        old, new = (rows.series * 2**40 + rows.bucket // SECOND for rows in (there, fresh))
-        # a merge that was cut short has written these already
-        fresh = fresh.taken(~np.isin(new, old[versions == self.state.version]))
-        there = there.taken(np.isin(old, fresh.series * 2**40 + fresh.bucket // SECOND))
-        append_level(self._inner, interval, blended(together([there, fresh])), self.state.version)
+        low, high = (int(edge) for edge in ceil_to(np.array([times.min(), times.max()]), interval))
+        there = self.rows(interval, np.unique(series), low, high + 1)
+        new = unseen(there.rows, there.times, interval, series, times)
+        if new.any():
+            append_level(self._inner, interval, widened(there, series[new], times[new], values[new], interval))
+        self.merged += int(new.sum())
+        self.sent_again += int((~new).sum())
 
     @contextmanager
     def _alone(self, below: int) -> Iterator[None]:
@@ -297,7 +292,7 @@ class Downsampling:
         with self._working:
             if "late" in pending:
                 with self.merging:
-                    self._merged(pending["late"])
+                    self._merge(pending["late"])
             else:
                 chosen = tuple((name, tuple(values)) for name, values in pending["chosen"])
                 line = Line(chosen, pending["interval"], None)
@@ -307,13 +302,13 @@ class Downsampling:
 
     # rows
 
-    def rows(self, interval: int, ids: Ints, start: int, end: int) -> tuple[Summaries, Ints]:
-        """Stored summaries with a time in [start, end), by series and time, and their versions."""
-        return level_rows(self._engine, table_of(interval), ids, start, end)
+    def rows(self, interval: int, ids: Ints, start: int, end: int) -> Timed:
+        """Stored summaries with a time in [start, end), by series and time."""
+        return level_rows(self._engine, table_of(interval), ids, start, end, timed=True)
 
     def _forget(self, interval: int, ids: Ints, low: int, high: int) -> None:
         """Remove summaries in (low, high] that a crash has left of these series, before their boundary moved."""
-        there, _ = self.rows(interval, ids, low + 1, high + 1)
+        there = self.rows(interval, ids, low + 1, high + 1).rows
         if len(there):
             self._inner.delete(table_of(interval), matching(np.unique(there.series)), low + 1, high + 1)
 
@@ -355,7 +350,7 @@ class Downsampling:
 
     def _watch(self, upto: int) -> None:
         if not self._touched.knows(KEY):
-            self._touched.watch(Watch(KEY, (SAMPLES,), SECOND, upto))
+            self._touched.watch(Watch(KEY, (SAMPLES,), MINUTE, upto))
         else:
             self._touched.raise_to(KEY, upto)
             self._touched.settle(KEY)

@@ -41,7 +41,7 @@ class WritersKeeper:
             state = self._downsampling.state
             late = self._touched.ranges(KEY)
         bounds, tiers = self._downsampling.boundaries(ids), _tiers(self._engine, self._now())
-        return _held(bounds, late, _merging(state), tiers, self._touched.lost(SAMPLES), state.count)
+        return _held(bounds, late, tiers, self._touched.lost(SAMPLES), state.count)
 
     def beside(self, table: str) -> tuple[list[Tier], int]:
         """See `promql.tiers.Keeper`."""
@@ -54,8 +54,8 @@ class WritersKeeper:
     def replaced(self, ids: Ints, start: int | None, end: int | None) -> Replaced | None:
         """See `sql.partial.tier.TierKeeper`."""
         with self._downsampling.settled():
-            merging, late = _merging(self._downsampling.state), self._touched.ranges(KEY)
-        return replaced(self._engine, self._downsampling.boundaries(ids), late, merging, ids, (start, end))
+            late = self._touched.ranges(KEY)
+        return replaced(self._engine, self._downsampling.boundaries(ids), late, ids, (start, end))
 
     def changes(self) -> object:
         """See `sql.partial.tier.TierKeeper`."""
@@ -88,7 +88,7 @@ class ReadersKeeper:
         state = State.of(told)
         bounds = boundaries(((line, self._ids(line)) for line in state.lines), ids)
         late = _ranges(engine.documents(touched.DOCUMENT), KEY)
-        return _held(bounds, late, _merging(state), _tiers(engine, self._now()), self._lost(SAMPLES), told)
+        return _held(bounds, late, _tiers(engine, self._now()), self._lost(SAMPLES), told)
 
     def beside(self, table: str) -> tuple[list[Tier], int]:
         """See `promql.tiers.Keeper`."""
@@ -103,7 +103,7 @@ class ReadersKeeper:
         state = State.of(self.changes())
         bounds = boundaries(((line, self._ids(line)) for line in state.lines), ids)
         late = _ranges(self._engine.documents(touched.DOCUMENT), KEY)
-        return replaced(self._engine, bounds, late, _merging(state), ids, (start, end))
+        return replaced(self._engine, bounds, late, ids, (start, end))
 
     def changes(self) -> object:
         """See `sql.partial.tier.TierKeeper`."""
@@ -216,15 +216,8 @@ def _replaced(state: State) -> int | None:
     return None if found == BEGINNING else found
 
 
-def _merging(state: State) -> int:
-    """Version of the summaries that have late samples which are in the table of samples still; 0 with none."""
-    return state.version if state.pending is not None and "late" in state.pending else 0
-
-
-def _held(
-    bounds: dict[int, Ints], late: Iterable[Range], merging: int, tiers: list[Tier], lost: int, token: object
-) -> Held | None:
+def _held(bounds: dict[int, Ints], late: Iterable[Range], tiers: list[Tier], lost: int, token: object) -> Held | None:
     if not bounds and not tiers:
         return None
     levels = tuple(Level(table_of(interval), interval, bound) for interval, bound in bounds.items())
-    return Held(levels, tuple(late), merging, tuple(sorted(tiers, key=lambda tier: tier.width)), lost, token)
+    return Held(levels, tuple(late), tuple(sorted(tiers, key=lambda tier: tier.width)), lost, token)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from kymograph.engine.interface import Engine
-from kymograph.model.summary import Ints, Summaries, ceil_to, samples, stacked
+from kymograph.model.spacing import unseen
+from kymograph.model.summary import Ints, Summaries, samples, stacked
 from kymograph.model.time import TIME
 from kymograph.promql.tiers import BEGINNING
 from kymograph.sql.partial.tier import RAW, Range, Replaced, check_summaries
@@ -20,7 +21,6 @@ def replaced(
     engine: Engine,
     bounds: Mapping[int, Ints],
     late: Sequence[Range],
-    merging: int,
     ids: Ints,
     span: tuple[int | None, int | None],
 ) -> Replaced | None:
@@ -28,8 +28,7 @@ def replaced(
 
     Args:
         bounds: by interval, coarsest first, up to when each series is summarised by it.
-        late: ranges of samples that may be in no summary yet, unless
-        merging: summaries of this version already have them; 0: none has.
+        late: ranges of samples that were sent again, or are in no summary yet.
     """
     start, end = span
     highest = np.maximum.reduce([np.full(len(ids), BEGINNING, np.int64), *bounds.values()])
@@ -37,6 +36,7 @@ def replaced(
         return None
     parts: list[Summaries] = []
     tables: list[str] = []
+    # before the summaries, which have them already when both are read while they are merged
     fresh = _late(engine, late, ids, span)
     below = np.full(len(ids), BEGINNING, np.int64)
     for interval, bound in bounds.items():
@@ -44,18 +44,16 @@ def replaced(
         until = None if end is None else end + interval
         if table in engine.tables():
             check_summaries(engine.scan(table, matching(ids), start, until, [TIME]).rows, table)
-        rows, version = level_rows(engine, table, ids, start, until)
+        place = np.searchsorted(ids, fresh.series)
+        came = fresh.taken((fresh.bucket > below[place]) & (fresh.bucket <= bound[place]))
+        timed = level_rows(engine, table, ids, start, until, timed=bool(len(came)))
+        rows = timed.rows
+        came = came.taken(unseen(rows, timed.times, interval, came.series, came.bucket))
         place = np.searchsorted(ids, rows.series)
-        mine = (rows.bucket > below[place]) & (rows.bucket <= bound[place])
-        rows, version = rows.taken(mine), version[mine]
+        rows = rows.taken((rows.bucket > below[place]) & (rows.bucket <= bound[place]))
         if len(rows):
             parts.append(rows)
             tables.append(table)
-        place = np.searchsorted(ids, fresh.series)
-        came = fresh.taken((fresh.bucket > below[place]) & (fresh.bucket <= bound[place]))
-        if merging and len(came):
-            done = rows.taken(version == merging)
-            came = came.taken(~np.isin(_keys(came, interval), _keys(done, interval)))
         if len(came):
             parts.append(came)
             tables.append(RAW)
@@ -71,9 +69,3 @@ def _late(engine: Engine, late: Sequence[Range], ids: Ints, span: tuple[int | No
         if low < high:
             parts.append(samples(*sample_rows(engine, low, high, ids)))
     return stacked(parts)
-
-
-def _keys(rows: Summaries, interval: int) -> Ints:
-    """One number per series and bucket; buckets are at least a second wide."""
-    found: Ints = rows.series * 2**40 + ceil_to(rows.bucket, interval) // interval
-    return found

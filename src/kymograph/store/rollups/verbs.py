@@ -185,6 +185,11 @@ class RollupVerbs(QueryVerbs):
             return policies(self._downsampling().state)
         return policies(State.of(self.engine.get_document(*DOCUMENT)))
 
+    @property
+    def sent_again(self) -> int:
+        """Late samples since this was opened that were left out, because the summary in their place had them already."""
+        return self._downsampling().sent_again if isinstance(self.engine, Watched) else 0
+
     def explain(
         self, query: str, *, time: Any = None, start: Any = None, end: Any = None, step: Any = None
     ) -> dict[str, Any]:
