@@ -15,7 +15,7 @@ from kymograph.promql.index import Ints
 from kymograph.promql.labelling import with_label
 from kymograph.promql.labels import NAME, Bools, Labels, dropped, kept, unique
 from kymograph.promql.limits import Meter
-from kymograph.promql.result import number
+from kymograph.promql.result import general, number
 from kymograph.promql.source import Floats
 from kymograph.promql.windows import exact_sum
 from kymograph.promql.xxhash import hash_of
@@ -201,7 +201,7 @@ def _whole(k: Floats) -> Ints:
     if np.isnan(k).any():
         raise QueryError("Parameter value is NaN")
     if (np.abs(k) >= 2**63).any():
-        raise QueryError(f"Scalar value {number(float(k[np.abs(k) >= 2**63][0]))} overflows int64")
+        raise QueryError(f"Scalar value {general(float(k[np.abs(k) >= 2**63][0]))} overflows int64")
     return np.trunc(k).astype(np.int64)
 
 
@@ -215,10 +215,11 @@ def count_values(frame: Frame, node: ast.Aggregate, label: str, meter: Meter) ->
     texts = [number(value) for value in distinct.view(np.float64).tolist()]
     rows, steps = np.nonzero(frame.present)
     keys = group_labels(frame.labels, node)
+    hidden = node.without and label in (NAME, *node.labels)  # the values' label is left out like any other
     cells: dict[Labels, int] = {}
     named: dict[tuple[int, int], int] = {}
     for row, code in np.unique(np.stack([rows, codes.ravel()]), axis=1).T.tolist():
-        labels = with_label(keys[row], label, texts[code])
+        labels = keys[row] if hidden else with_label(keys[row], label, texts[code])
         named[row, code] = cells.setdefault(labels, len(cells))
     where = np.array([named[pair] for pair in zip(rows.tolist(), codes.ravel().tolist(), strict=True)])
     meter.room(len(cells) * frame.values.shape[1])

@@ -20,7 +20,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Number(Node):
+    """Attributes: span is whether it was written as a duration, whose seconds it is."""
+
     value: float
+    span: bool = False
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ def vectors(node: ast.Binary, left: Frame, right: Frame, meter: Meter) -> Frame:
     meter.room(len(many) * left.values.shape[1])
     there = sides.many.present[many] & sides.one.present[one]
     labels = _result_labels(node, sides, many, one)
+    # also of what a comparison leaves out, so that a query does not fail only now and then
     if matching.card == "one-to-one":
         if _overlap(sides.of_many[many].tolist(), there):
             raise QueryError(_MANY_TO_ONE)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kymograph.promql.frame import Frame, settled
+from kymograph.promql.index import Ints
 from kymograph.promql.labels import Labels, dropped, unnamed
 from kymograph.promql.source import Floats
 
@@ -124,7 +125,7 @@ def quantile(bounds: Floats, counts: Floats, q: Floats) -> Floats:
     if size < 2:
         found = np.full(len(steps), np.nan)
     else:
-        place = np.minimum((counts[:-1] < rank).sum(axis=0), size - 1)
+        place = _first(counts[:-1], rank)
         inner = np.minimum(place, size - 2)
         below = np.where(inner > 0, counts[np.maximum(inner - 1, 0), steps], 0.0)
         start = np.where(inner > 0, bounds[np.maximum(inner - 1, 0)], 0.0)
@@ -132,9 +133,20 @@ def quantile(bounds: Floats, counts: Floats, q: Floats) -> Floats:
         found = start + (end - start) * ((rank - below) / (counts[inner, steps] - below))
         found = np.where((inner == 0) & (end <= 0), end, found)
         found = np.where(place == size - 1, bounds[-2], found)
-        found = np.where((total == 0) | np.isnan(total), np.nan, found)
+        found = np.where(total == 0, np.nan, found)
     found = np.where(np.isnan(q), np.nan, np.where(q < 0, -np.inf, np.where(q > 1, np.inf, found)))
     return np.asarray(found, np.float64)
+
+
+def _first(counts: Floats, least: Floats) -> Ints:
+    """The first row [T] of counts [B, T] that is at least so much, B where none is; by halves, for NaN has no order."""
+    steps = np.arange(counts.shape[1])
+    low, high = np.zeros(len(steps), np.int64), np.full(len(steps), len(counts))
+    for _ in range(len(counts).bit_length()):
+        middle = (low + high) // 2
+        enough = counts[np.minimum(middle, len(counts) - 1), steps] >= least
+        low, high = np.where((low < high) & ~enough, middle + 1, low), np.where(enough, middle, high)
+    return low
 
 
 def fraction(bounds: Floats, counts: Floats, lower: Floats, upper: Floats) -> Floats:

@@ -108,8 +108,12 @@ def _token(match: re.Match[str], text: str, at: int) -> Token:
 
 
 def _duration(raw: str, text: str, at: int) -> float:
+    parts = re.findall(r"([0-9]+)(?:\.([0-9]+))?(ms|[smhdwy])", raw)
+    units = [unit for *_, unit in parts]
+    if units != [unit for unit in reversed(_UNITS) if unit in units]:
+        raise ParseError(f'not a valid duration string: "{raw}"', text, at)
     micros = 0
-    for whole, part, unit in re.findall(r"([0-9]+)(?:\.([0-9]+))?(ms|[smhdwy])", raw):
+    for whole, part, unit in parts:
         micros += int(whole) * _UNITS[unit] + int(part or 0) * _UNITS[unit] // 10 ** len(part)
     if micros >= 2**62:
         raise ParseError("duration out of range", text, at)

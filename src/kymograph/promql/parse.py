@@ -13,7 +13,7 @@ from kymograph.promql.check import check
 from kymograph.promql.cursor import shown
 from kymograph.promql.durations import Blank, Span, Unreckoned, seconds_of
 from kymograph.promql.functions import AGGREGATORS, FUNCTIONS, PRECEDENCE
-from kymograph.promql.labels import bad_regex
+from kymograph.promql.labels import bad_regex, quoted
 from kymograph.promql.lexer import ParseError, Token
 from kymograph.promql.modifiers import Modifiers
 
@@ -108,7 +108,7 @@ class _Parser(Modifiers):
             self._next()
             inner = self.expression(_UNARY)
             if isinstance(inner, ast.Number):  # a literal has its sign
-                return ast.Number(token.position, -inner.value if token.text == "-" else inner.value)
+                return ast.Number(token.position, -inner.value if token.text == "-" else inner.value, inner.span)
             return ast.Unary(token.position, token.text, inner)
         return self._suffixes(self._primary())
 
@@ -130,7 +130,7 @@ class _Parser(Modifiers):
         if token.kind == "number":
             return ast.Number(token.position, token.value)
         if token.kind == "duration":
-            return ast.Number(token.position, token.value / 1e6)
+            return ast.Number(token.position, token.value / 1e6, span=True)
         if token.kind == "string":
             return ast.String(token.position, token.text)
         if token.kind == "sign" and token.text == "(":
@@ -149,7 +149,7 @@ class _Parser(Modifiers):
         word = token.text.lower()
         if token.text in self._scope:
             return self._expanded(token, self._scope[token.text])
-        if word in ("inf", "nan") and not self._is("{"):
+        if word in ("inf", "nan"):
             return ast.Number(token.position, float(word))
         if word == "with" and self._is("("):
             return self._with()
@@ -202,15 +202,18 @@ class _Parser(Modifiers):
                 matchers += self._matcher()
                 if not self._is("}"):
                     self._expect(",", "label matching")
-        names = [m.value for m in matchers if m.name == "__name__" and m.operator == "="]
-        if len(names) > 1 and (name is not None or len(set(names)) > 1):
-            self.fail(f'metric name must not be set twice: "{names[0]}" or "{names[1]}"', token)
+        twice = [m.value for m in matchers[1:] if m.name == "__name__"] if name is not None else []
+        if twice:
+            self.fail(f"metric name must not be set twice: {quoted(name or '')} or {quoted(twice[0])}", token)
         return ast.Selector(token.position, tuple(matchers), outside=name is not None)
 
     def _matcher(self) -> list[LabelMatcher]:
         token = self._next()
         if token.kind not in ("name", "string"):
             self.fail(f'unexpected {shown(token)} in label matching, expected identifier or "}}"', token)
+        if token.kind == "name" and ":" in token.text:
+            at = token.position + token.text.index(":")
+            raise ParseError("unexpected character inside braces: ':'", self.text, at)
         operator = self._next()
         if operator.kind == "sign" and operator.text in ("=", "!=", "=~", "!~"):
             value = self._next()

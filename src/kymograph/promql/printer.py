@@ -21,6 +21,8 @@ _UNITS = {"y": 31_536_000_000, "w": 604_800_000, "d": 86_400_000, "h": 3_600_000
 def text_of(node: Node) -> str:
     """The expression on one line, with every modifier where Prometheus puts it and matchers sorted."""
     if isinstance(node, ast.Number):
+        if node.span:
+            return "-" * (node.value < 0) + duration(round(abs(node.value) * 1e6))
         return number(node.value)
     if isinstance(node, ast.String):
         return quote(node.value)

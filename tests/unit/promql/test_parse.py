@@ -82,7 +82,7 @@ def test_matching() -> None:
     ],
 )
 def test_numbers(text: str, value: float) -> None:
-    assert parse(text) == ast.Number(0, value)
+    assert parse(text) == ast.Number(0, value, span=text[-1] in "hs")
 
 
 @pytest.mark.parametrize(

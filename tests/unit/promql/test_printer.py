@@ -1,0 +1,24 @@
+"""A tree back to text: what was written as a duration stays one."""
+
+from __future__ import annotations
+
+import pytest
+
+from kymograph.promql.parse import parse
+from kymograph.promql.printer import text_of
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("1h30m", "1h30m"),
+        ("-5m", "-5m"),
+        ("90s", "1m30s"),
+        ("0s", "0s"),
+        ("5400", "5400"),
+        ("vector(1d) + 2 * 1ms", "vector(1d) + 2 * 1ms"),
+    ],
+)
+def test_durations(text: str, printed: str) -> None:
+    assert text_of(parse(text)) == printed
+    assert text_of(parse(printed)) == printed
