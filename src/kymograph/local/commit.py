@@ -1,4 +1,4 @@
-"""The write path: a batch becomes a blob of the hot log, and writers that come together share one commit."""
+"""The write path: a batch becomes a blob of the hot log."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from kymograph.engine.rings import RingSamples
-from kymograph.errors import DuplicateRows, KymographError, NotFound, StorageError
+from kymograph.errors import DuplicateRows, NotFound, StorageError
 from kymograph.local import retention, ringed
 from kymograph.local.folder import Folder, Generation, Table
+from kymograph.local.group import GroupCommit, Waiting
 from kymograph.local.rows import MemoryRows, SortedRows, common_positions, select
 from kymograph.local.sorting import sort_batches
 from kymograph.model.schema import SAMPLES
@@ -38,7 +39,7 @@ class _Piece:
 
 
 @dataclass
-class _Waiting:
+class _Waiting(Waiting):
     """What one writer wants stored: rows of a table, samples of rings, or both.
 
     Attributes:
@@ -49,18 +50,15 @@ class _Waiting:
     pieces: list[_Piece]
     samples: RingSamples | None = None
     rings: object = None
-    done: bool = False
-    error: BaseException | None = None
 
 
 class Committer:
-    """Group commit: the first writer to get the lock commits everything that waits behind it."""
+    """Writes to the hot log and to rings, those that come together in one commit."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._queue: list[_Waiting] = []
-        self._queue_lock = threading.Lock()
         self.lock = threading.RLock()
+        self._group = GroupCommit[_Waiting](self.lock, self._write)
         self._check_lock = threading.Lock()
 
     def append(self, table: Table, batch: pa.RecordBatch) -> int:
@@ -89,7 +87,7 @@ class Committer:
             NotFound: a series that is no ring.
         """
         self._make_room(samples)
-        self._commit(_Waiting(None, [], samples))
+        self._group.commit(_Waiting(None, [], samples))
 
     def _make_room(self, samples: RingSamples) -> None:
         if self._folder.options.cap is not None:
@@ -109,49 +107,28 @@ class Committer:
         if table.schema.duplicates == "reject" and batch.num_rows:
             with self._check_lock:
                 refuse_duplicates(table, batch)
-                self._commit(entry)
+                self._group.commit(entry)
         else:
-            self._commit(entry)
-
-    def _commit(self, entry: _Waiting) -> None:
-        with self._queue_lock:
-            self._queue.append(entry)
-        with self.lock:
-            if not entry.done:
-                with self._queue_lock:
-                    group, self._queue = self._queue, []
-                self._write(group)
-        if entry.error is not None:
-            raise entry.error
+            self._group.commit(entry)
 
     def _write(self, group: list[_Waiting]) -> None:
         living = [entry for entry in group if self._may_go(entry)]
         if not living:
             return
         samples = [entry.samples for entry in living if entry.samples is not None]
-        rings = self._folder.rings
-        try:
-            catalog = self._folder.catalog
-            with catalog.lock:
-                with catalog.transaction():
-                    logged = [(e.table, piece) for e in living if e.table is not None for piece in e.pieces]
-                    ids = catalog.add_hot((t.id, p.batch.num_rows, p.low, p.high, p.data) for t, p in logged)
-                    change = rings.store(ringed.joined(samples)) if samples else None
-                rings.keep(change)
-            for (table, piece), hot_id in zip(logged, ids, strict=True):
-                with table.lock:
-                    table.head.add(hot_id, piece.batch)
-        except BaseException as problem:
-            for entry in living:
-                entry.error = problem
-            if not isinstance(problem, KymographError):
-                raise
-        finally:
-            for entry in living:
-                entry.done = True
+        rings, catalog = self._folder.rings, self._folder.catalog
+        with catalog.lock:
+            with catalog.transaction():
+                logged = [(e.table, piece) for e in living if e.table is not None for piece in e.pieces]
+                ids = catalog.add_hot((t.id, p.batch.num_rows, p.low, p.high, p.data) for t, p in logged)
+                change = rings.store(ringed.joined(samples)) if samples else None
+            rings.keep(change)
+        for (table, piece), hot_id in zip(logged, ids, strict=True):
+            with table.lock:
+                table.head.add(hot_id, piece.batch)
 
     def _may_go(self, entry: _Waiting) -> bool:
-        """Whether an entry can still be stored; if not, it is done, and has its error."""
+        """Whether an entry can still be stored; if not, it has its error."""
         rings = self._folder.rings.rings
         if entry.table is not None and entry.table.dropped:
             entry.error = NotFound(f"table {entry.table.schema.name!r} has been dropped")
@@ -160,8 +137,7 @@ class Committer:
         elif entry.table is None and entry.samples is not None:
             missing = [number for number in np.unique(entry.samples.ids).tolist() if number not in rings]
             entry.error = NotFound(f"series {missing[0]} is no ring") if missing else None
-        entry.done = entry.error is not None
-        return not entry.done
+        return entry.error is None
 
 
 class _OtherRings(Exception):

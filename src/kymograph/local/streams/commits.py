@@ -1,4 +1,4 @@
-"""Group commit: whoever gets the catalog first commits what waits behind him too."""
+"""Changes of the catalog's tables for streams, those that come together in one transaction."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from kymograph.errors import KymographError
 from kymograph.local.catalog import Catalog
+from kymograph.local.group import GroupCommit, Waiting
 
 _T = TypeVar("_T")
 
 
 @dataclass
-class _Waiting:
+class _Work(Waiting):
     work: Callable[[], Any]
     result: Any = None
-    done: bool = False
-    error: BaseException | None = None
 
 
 class Commits:
@@ -27,9 +25,7 @@ class Commits:
     def __init__(self, catalog: Catalog, committed: Callable[[], None]) -> None:
         self._catalog = catalog
         self._committed = committed
-        self._queue: list[_Waiting] = []
-        self._queueing = threading.Lock()
-        self._leading = threading.Lock()
+        self._group = GroupCommit[_Work](threading.Lock(), self._write)
 
     def run(self, work: Callable[[], _T]) -> _T:
         """Do `work`, which only writes to the catalog, and make it durable.
@@ -37,30 +33,13 @@ class Commits:
         Raises:
             DiskFull, StorageError: none of it is kept.
         """
-        mine = _Waiting(work)
-        with self._queueing:
-            self._queue.append(mine)
-        with self._leading:
-            if not mine.done:
-                with self._queueing:
-                    group, self._queue = self._queue, []
-                self._commit(group)
-        if mine.error is not None:
-            raise mine.error
+        mine = _Work(work)
+        self._group.commit(mine)
         result: _T = mine.result
         return result
 
-    def _commit(self, group: list[_Waiting]) -> None:
-        try:
-            with self._catalog.transaction():
-                for one in group:
-                    one.result = one.work()
-            self._committed()
-        except BaseException as problem:
+    def _write(self, group: list[_Work]) -> None:
+        with self._catalog.transaction():
             for one in group:
-                one.error = problem
-            if not isinstance(problem, KymographError):
-                raise
-        finally:
-            for one in group:
-                one.done = True
+                one.result = one.work()
+        self._committed()
