@@ -8,7 +8,7 @@ because they are added in long double and rounded once per bucket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -313,6 +313,3 @@ class _Runs:
 
     def spread(self, values: Any) -> Any:
         return np.repeat(values, self.counts)
-
-
-Bucket = Callable[[Ints, int], Ints]

@@ -32,7 +32,6 @@ from kymograph.wire.exposition_line import (
 
 Kind = Literal["counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset", "untyped"]
 
-OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 # what a family of a kind calls its samples, beside its own name
 _SUFFIXES: dict[str, tuple[str, ...]] = {

@@ -22,13 +22,6 @@ _BY_SUFFIX: dict[str, Form] = {
     "arrows": "arrows",
 }
 _COMPRESSED = {"gz": "gzip", "zst": "zstd", "bz2": "bz2"}
-MEDIA_TYPES: dict[Form, str] = {
-    "csv": "text/csv; charset=utf-8; header=present",
-    "json": "application/x-ndjson",
-    "parquet": "application/vnd.apache.parquet",
-    "arrow": "application/vnd.apache.arrow.file",
-    "arrows": "application/vnd.apache.arrow.stream",
-}
 
 
 def form_of(name: str, given: str | None = None) -> Form:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kymograph.errors import InvalidInput
-from kymograph.model.stream import DATA, MEAN, TIMESTAMP, Layout
+from kymograph.model.stream import DATA, TIMESTAMP, Layout
 
 Array = np.ndarray[Any, Any]
 # the largest integer up to which float64 holds every one
@@ -133,8 +133,3 @@ def flattened(rows: Array) -> Array:
         out[:, at : at + part.shape[1]] = part
         at += part.shape[1]
     return out
-
-
-def is_level(rows: Array) -> bool:
-    """Whether these are rows of a pyramid's level."""
-    return MEAN in (rows.dtype.names or ())
