@@ -57,6 +57,8 @@ class Held:
         late: ranges of samples below the boundaries: sent again, or not in their summaries yet.
         tiers: finest first.
         lost: samples older than this may be gone, µs; BEGINNING where none is.
+        pushed: int64, for each asked series the time (µs) up to which its ring may have pushed samples out; BEGINNING
+            where it is no ring.
         token: equal when nothing has changed.
     """
 
@@ -64,6 +66,7 @@ class Held:
     late: tuple[Range, ...]
     tiers: tuple[Tier, ...]
     lost: int
+    pushed: Ints
     token: object
 
 
@@ -79,7 +82,7 @@ class Keeper(Protocol):
         """The rollups of a table by all of its labels, finest first; and up to when its rows may be gone, µs."""
 
 
-_NOTHING = Held((), (), (), BEGINNING, None)
+_NOTHING = Held((), (), (), BEGINNING, np.zeros(0, np.int64), None)
 
 
 class Tiers:
@@ -164,23 +167,40 @@ class _Reading:
         return Pieces.of(self._selection.labels, together(parts, self._names), tuple(tiers))
 
     def _of_scalars(self, start: int, end: int, cuts: Cuts | None, tiers: dict[str, None]) -> list[Summaries]:
-        lowest = max(start, int(self._boundary.max()))
-        beside = Beside(
-            self._held.tiers, self._held.lost, lambda tier, *span: self._rows(tier.table, *span)[0], self._counts
-        )
+        parts: list[Summaries] = []
+        pushed = self._held.pushed
+        out = pushed > max(start, self._held.lost - 1)
+        if out.any():
+            parts += self._alone(out, int(pushed.max()) + 1, (start, end), cuts, tiers)
+        if not out.all():
+            parts += self._alone(~out, self._held.lost, (start, end), cuts, tiers)
+        if (self._boundary > start).any():
+            parts += self._downsampled(start, end, tiers)
+        return parts
+
+    def _alone(self, mine: Bools, lost: int, span: Range, cuts: Cuts | None, tiers: dict[str, None]) -> list[Summaries]:
+        """Of some series what is there as samples, and in rollups beside them; `lost`: samples older may be gone, µs."""
+        start, end = span
+
+        def rows_of(tier: Tier, low: int, high: int) -> Summaries:
+            rows = self._rows(tier.table, low, high)[0]
+            return rows if mine.all() else rows.taken(mine[rows.series])
+
+        lowest = max(start, int(self._boundary[mine].max()))
         parts: list[Summaries] = []
         taken: list[Range] = []
-        for table, rows, spans in beside.read(lowest, end, cuts, whole=lowest > start):
+        for table, rows, spans in Beside(self._held.tiers, lost, rows_of, self._counts).read(
+            lowest, end, cuts, whole=lowest > start
+        ):
             tiers.setdefault(table)
             parts.append(rows)
             taken += spans
+        after = np.where(mine, self._boundary, end)
         for low, high in left(start, end, taken):
-            raw = self._samples(low, high, after=self._boundary)
+            raw = self._samples(low, high, after=after)
             if len(raw):
                 tiers.setdefault(RAW)
                 parts.append(raw)
-        if (self._boundary > start).any():
-            parts += self._downsampled(start, end, tiers)
         return parts
 
     def _counts(self, tier: Tier, start: int, end: int) -> tuple[int, int]:

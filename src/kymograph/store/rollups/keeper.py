@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from kymograph.engine.interface import Engine
 from kymograph.model.schema import SAMPLES, SERIES_ID
 from kymograph.model.summary import Ints
@@ -41,7 +43,7 @@ class WritersKeeper:
             state = self._downsampling.state
             late = self._touched.ranges(KEY)
         bounds, tiers = self._downsampling.boundaries(ids), _tiers(self._engine, self._now())
-        return _held(bounds, late, tiers, self._touched.lost(SAMPLES), state.count)
+        return _held(self._engine, ids, bounds, late, tiers, self._touched.lost(SAMPLES), state.count)
 
     def beside(self, table: str) -> tuple[list[Tier], int]:
         """See `promql.tiers.Keeper`."""
@@ -88,7 +90,7 @@ class ReadersKeeper:
         state = State.of(told)
         bounds = boundaries(((line, self._ids(line)) for line in state.lines), ids)
         late = _ranges(engine.documents(touched.DOCUMENT), KEY)
-        return _held(bounds, late, _tiers(engine, self._now()), self._lost(SAMPLES), told)
+        return _held(engine, ids, bounds, late, _tiers(engine, self._now()), self._lost(SAMPLES), told)
 
     def beside(self, table: str) -> tuple[list[Tier], int]:
         """See `promql.tiers.Keeper`."""
@@ -216,8 +218,18 @@ def _replaced(state: State) -> int | None:
     return None if found == BEGINNING else found
 
 
-def _held(bounds: dict[int, Ints], late: Iterable[Range], tiers: list[Tier], lost: int, token: object) -> Held | None:
+def _held(
+    engine: Engine,
+    ids: Ints,
+    bounds: dict[int, Ints],
+    late: Iterable[Range],
+    tiers: list[Tier],
+    lost: int,
+    token: object,
+) -> Held | None:
     if not bounds and not tiers:
         return None
     levels = tuple(Level(table_of(interval), interval, bound) for interval, bound in bounds.items())
-    return Held(levels, tuple(late), tuple(sorted(tiers, key=lambda tier: tier.width)), lost, token)
+    # without a rollup nobody knows what has gone
+    pushed = ring_bounds(engine, ids) if tiers else np.full(len(ids), BEGINNING, np.int64)
+    return Held(levels, tuple(late), tuple(sorted(tiers, key=lambda tier: tier.width)), lost, pushed, token)
