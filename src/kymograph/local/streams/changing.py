@@ -92,8 +92,7 @@ def _insert_blocks(
     except BaseException:
         room.discard(written)
         raise
-    fresh = enter(room, stream, inside, written, coverage)
-    stream.swap(list(inside), fresh, *coverage)
+    enter(room, stream, inside, written, coverage)
     room.remove_files(inside)
 
 
@@ -145,11 +144,17 @@ def enter(
     stream: StreamState,
     old: Sequence[Piece],
     written: Sequence[Piece],
-    coverage: tuple[Intervals, Intervals] | None,
-    unjoined: Piece | None = None,
+    coverage: tuple[Intervals, Intervals] | None = None,
+    following: Piece | None = None,
     hot: Sequence[Piece] = (),
-) -> list[Piece]:
-    """Replace pieces in the catalog by written blocks and by hot ones. Returns what came, with ids."""
+) -> None:
+    """Replace pieces by written blocks and by hot ones, in the catalog and then in the stream.
+
+    Args:
+        coverage: what goes and what comes of it.
+        following: a piece into which the rows before continue no longer.
+    """
+    unjoined = [] if following is None else [replace(following, joined=False)]
 
     def work() -> list[Piece]:
         ledger = room.ledger
@@ -157,8 +162,8 @@ def enter(
         ledger.remove_hot([piece.id for piece in old if piece.hot is not None])
         if coverage is not None:
             ledger.change_coverage(stream.id, *coverage)
-        if unjoined is not None:
-            ledger.unjoin(stream.id, unjoined)
+        for piece in unjoined:
+            ledger.unjoin(stream.id, piece)
         came = [replace(piece, id=ledger.add_block(stream.id, piece, room.summary(piece))) for piece in written]
         for piece in hot:
             assert piece.hot is not None
@@ -167,7 +172,12 @@ def enter(
             came.append(replace(piece, id=number, bytes=len(data)))
         return came
 
-    return room.commit(work, written)
+    came = room.commit(work, written)
+    # counted twice for a moment, and at no moment not at all
+    room.count(old)
+    gone = [*old, *([] if following is None else [following])]
+    stream.swap(gone, [*came, *unjoined], *(coverage or ()))
+    room.uncount([piece.path for piece in written])
 
 
 def remove(room: Room, stream: StreamState, start: int, end: int, *, damaged: bool = False) -> int:
@@ -201,14 +211,8 @@ def remove(room: Room, stream: StreamState, start: int, end: int, *, damaged: bo
         except BaseException:
             room.discard(written)
             raise
-        unjoined = None
-        if following is not None and following.joined:
-            unjoined = replace(following, joined=False)
-        fresh = enter(room, stream, pieces, written, (gone, came), unjoined, hot)
-        old = list(pieces)
-        if following is not None and unjoined is not None:
-            old, fresh = [*old, following], [*fresh, unjoined]
-        stream.swap(old, fresh, gone, came)
+        following = following if following is not None and following.joined else None
+        enter(room, stream, pieces, written, (gone, came), following, hot)
         room.remove_files(pieces)
         return sum(piece.rows for piece in pieces) - sum(piece.rows for piece in (*written, *hot))
 
@@ -283,7 +287,6 @@ def publish(room: Room, stream: StreamState, group: Sequence[Piece], written: Se
         if not same:
             room.discard(written)
             return False
-        fresh = enter(room, stream, group, written, None)
-        stream.swap(list(group), fresh)
+        enter(room, stream, group, written)
     room.remove_files(group)
     return True

@@ -99,6 +99,7 @@ class LocalStreams:
                 with state.lock:
                     state.dropped = True
                     pieces = state.pieces.all()
+                    self._folder.room.count(pieces)
                 self._folder.states = {p: s for p, s in self._folder.states.items() if s is not state}
         self._folder.room.remove_files(pieces)
         self._tell()

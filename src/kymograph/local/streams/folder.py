@@ -57,8 +57,8 @@ class StreamFolder:
         return self.room.tidy(known)
 
     def usage(self) -> int:
-        """Bytes of blocks, files being written included; the log is part of the catalog."""
-        return self.room.writing + sum(state.pieces.block_bytes for state in list(self.states.values()))
+        """Bytes of blocks, files that come and go included; the log is part of the catalog."""
+        return self.room.usage() + sum(state.pieces.block_bytes for state in list(self.states.values()))
 
     # bounds
 

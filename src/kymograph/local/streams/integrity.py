@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -112,26 +111,18 @@ def _salvage(folder: StreamFolder, stream: StreamState, piece: Piece) -> int:
         lost = covered.difference(kept) if rows < piece.rows else Intervals()
         before = stream.coverage.intervals()
         following = stream.pieces.around(piece)[1]
-    gone, came = _changed(before, lost)
-    unjoined = replace(following, joined=False) if following is not None and following.joined else None
-    fresh = enter(room, stream, [piece], written, (gone, came), unjoined)
-    old = [piece]
-    if following is not None and unjoined is not None:
-        old, fresh = [*old, following], [*fresh, unjoined]
-    stream.swap(old, fresh, *(Intervals(), Intervals()))
-    with stream.lock:
-        for start, end in lost:
-            stream.coverage.replace(*stream.coverage.removing(start, end))
+    following = following if following is not None and following.joined else None
+    enter(room, stream, [piece], written, _changed(before, lost), following)
     room.remove_files([piece])
     return piece.rows - rows
 
 
 def _changed(before: Intervals, lost: Intervals) -> tuple[Intervals, Intervals]:
-    """The intervals that lose something, and what they leave."""
-    touched = [before.slice(start, end) for start, end in lost]
-    if not touched:
+    """The intervals from the first to the last that lose something, and what they leave."""
+    extent = lost.extent
+    if extent is None:
         return Intervals(), Intervals()
-    places = np.unique(np.concatenate([np.arange(one.start, one.stop) for one in touched]))
+    places = before.slice(*extent)
     gone = Intervals.sorted(before.starts[places], before.ends[places])
     return gone, gone.difference(lost)
 

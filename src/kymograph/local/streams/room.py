@@ -28,7 +28,6 @@ class Room:
     """DIR/streams and the streams' tables of the catalog.
 
     Attributes:
-        writing: bytes of files that no catalog knows yet.
         refresh: sees what another process has committed; for those that find a block gone.
     """
 
@@ -37,12 +36,13 @@ class Room:
         self.files = files
         self.ledger = Ledger(catalog, read_only=read_only)
         self.commits = Commits(catalog, self._remove_doubtful)
-        self.writing = 0
         self.refresh: Callable[[], object] = lambda: None
         self._sync = sync
         self._lock = threading.Lock()
         self._doubtful: list[str] = []
         self._summaries: dict[str, bytes] = {}
+        # bytes by path of files that are, or are about to be, on the disk and in no stream
+        self._beside: dict[str, int] = {}
         self._open: OrderedDict[str, BlockFile] = OrderedDict()
 
     def write(self, stream: StreamState, encoded: Encoded, start: int, end: int) -> Piece:
@@ -52,19 +52,34 @@ class Room:
             DiskFull, StorageError: nothing is left behind.
         """
         name = f"{stream.id}/{encoded.first}-{secrets.token_hex(4)}{SUFFIX}"
-        size = len(encoded.data)
-        with self._lock:
-            self.writing += size
+        piece = Piece(
+            0, encoded.first, encoded.last, start, end, encoded.rows, encoded.place, encoded.place_end, encoded.joined,
+            len(encoded.data), encoded.pyramid_bytes, name, encoded.checksum, encoded.summary_level,
+        )  # fmt: skip
+        self.count([piece])
         try:
             self.files.publish(self.path / name, encoded.data, sync=self._sync)
-        finally:
-            with self._lock:
-                self.writing -= size
+        except BaseException:
+            self.uncount([name])
+            raise
         self._summaries[name] = encoded.summary
-        return Piece(
-            0, encoded.first, encoded.last, start, end, encoded.rows, encoded.place, encoded.place_end, encoded.joined,
-            size, encoded.pyramid_bytes, name, encoded.checksum, encoded.summary_level,
-        )  # fmt: skip
+        return piece
+
+    def usage(self) -> int:
+        """Bytes of files that are in no stream: not yet, or no longer."""
+        with self._lock:
+            return sum(self._beside.values())
+
+    def count(self, pieces: Iterable[Piece]) -> None:
+        """Blocks of these pieces are on the disk, or about to be, without being in a stream."""
+        with self._lock:
+            self._beside.update((piece.path, piece.bytes) for piece in pieces if piece.path)
+
+    def uncount(self, paths: Iterable[str]) -> None:
+        """These files are in a stream now, or not there any more."""
+        with self._lock:
+            for path in paths:
+                self._beside.pop(path, None)
 
     def commit(self, work: Callable[[], _T], written: Sequence[Piece] = ()) -> _T:
         """Do `work` in a transaction; should it fail, the files of `written` go, as soon as it is certain that it did."""
@@ -88,7 +103,7 @@ class Room:
         """Remove files that were written and will not be entered."""
         for piece in written:
             self._summaries.pop(piece.path, None)
-            self.files.unlink(self.path / piece.path)
+            self._unlink(piece.path)
 
     def remove_files(self, pieces: Iterable[Piece]) -> None:
         """Remove blocks that the catalog has forgotten; whoever has them open reads on."""
@@ -96,7 +111,7 @@ class Room:
             if piece.path:
                 with self._lock:
                     self._open.pop(piece.path, None)
-                self.files.unlink(self.path / piece.path)
+                self._unlink(piece.path)
 
     def open(self, piece: Piece, layout: Layout) -> BlockFile:
         """The block of a piece; a few are kept open.
@@ -131,7 +146,11 @@ class Room:
         with self._lock:
             doubtful, self._doubtful = self._doubtful, []
         for name in doubtful:
-            self.files.unlink(self.path / name)
+            self._unlink(name)
+
+    def _unlink(self, name: str) -> None:
+        self.files.unlink(self.path / name)
+        self.uncount([name])
 
     def tidy(self, known: set[str]) -> int:
         """Remove what a crash left: files that the catalog does not know. Returns how many."""
