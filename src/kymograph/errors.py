@@ -15,6 +15,7 @@
     │   ├── StoreLocked         another process writes here
     │   ├── ReadOnly            opened read-only
     │   ├── StoreClosed         used after close()
+    │   ├── NotOpen             the server's store cannot be opened yet; who opens it has said why
     │   ├── DiskFull            no room; nothing acknowledged was lost
     │   └── Corrupt             a checksum or structure does not hold
     └── MissingDependency       an extra is not installed; names it       HTTP 501
@@ -100,6 +101,10 @@ class ReadOnly(StorageError):
 
 class StoreClosed(StorageError):
     code = "store_closed"
+
+
+class NotOpen(StorageError):
+    """Its code is that of the reason."""
 
 
 class DiskFull(StorageError):

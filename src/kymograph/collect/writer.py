@@ -13,7 +13,7 @@ from typing import Any
 
 from kymograph.collect.batch import SAMPLE_BYTES, Batch, count_rows, size_of
 from kymograph.collect.interface import Sink
-from kymograph.errors import InvalidInput, StorageError
+from kymograph.errors import InvalidInput, NotOpen, StorageError
 
 log = logging.getLogger("kymograph.collect")
 
@@ -156,7 +156,7 @@ class Writer:
         if not isinstance(problem, InvalidInput) and (
             isinstance(problem, (StorageError, OSError)) or entry.attempts < _ATTEMPTS
         ):
-            if text != self._last_error:
+            if text != self._last_error and not isinstance(problem, NotOpen):
                 log.warning("the store does not take rows, keeping them: %s", text)
             self._last_error = text
             return False

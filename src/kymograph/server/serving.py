@@ -255,7 +255,7 @@ def _check_tokens(slot: StoreSlot, options: ServeOptions) -> None:
 def _started(slot: StoreSlot, options: ServeOptions, address: str) -> None:
     _say(f"Kymograph {__version__} at {address}")
     if slot.reason:
-        _say(f"not recording: {slot.reason}", sys.stderr)
+        _say("live values only; recording begins when the store is open", sys.stderr)
     else:
         cap = slot.get().options.cap
         bound = "" if cap is None else f" (at most {cap / 1e6:,.0f} MB)"

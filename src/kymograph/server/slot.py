@@ -1,6 +1,6 @@
 """The place a store is put into once it opens; what records and what asks go through it.
 
-The server starts whether or not the store can be opened. Until it is, writes raise StorageError (collectors keep or
+The server starts whether or not the store can be opened. Until it is, writes raise NotOpen (collectors keep or
 drop by their own rules) and reads answer 503 with the reason; a thread tries again until it succeeds.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kymograph.connect import connect
-from kymograph.errors import KymographError, StorageError, StoreClosed
+from kymograph.errors import KymographError, NotOpen, StorageError, StoreClosed, StoreLocked
 from kymograph.model.exemplar import Exemplar
 from kymograph.options import StoreOptions
 from kymograph.store.metrics import Sample
@@ -55,13 +55,13 @@ class StoreSlot:
         """The open store.
 
         Raises:
-            StorageError: there is none, and why; status 503.
+            NotOpen: there is none, and why; status 503.
         """
         store = self._store
         if store is None:
             reason = self._reason
             hint = reason.hint or "the server tries again every few seconds; live values go on"
-            fault = StorageError(f"the store cannot be used: {reason.message}", hint=hint)
+            fault = NotOpen(f"the store cannot be used: {reason.message}", hint=hint)
             fault.code = reason.code
             raise fault
         return store
@@ -117,6 +117,8 @@ class StoreSlot:
         try:
             store = connect(self.path, options=self.options)
         except KymographError as error:
+            if isinstance(error, StoreLocked):
+                error.hint = "stop that process"
             reason = error
         except Exception as error:
             log.exception("opening %s failed", self.path)
@@ -132,7 +134,7 @@ class StoreSlot:
             self._changed.set()
             return True
         if str(reason) != str(self._reason):
-            log.error("cannot open the store: %s; streaming live without it", reason)
+            log.error("the store cannot be opened: %s; trying again every few seconds", reason)
         self._reason = reason
         self._changed.set()
         return False
