@@ -77,10 +77,10 @@ def _application(state: ServerState, faces: Iterable[Any]) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    faults.install(app)
+    routers = [face.router(state) for face in faces]
+    faults.install(app, routers)
     directions: Directions = {}
-    for face in faces:
-        routes = face.router(state)
+    for routes in routers:
         app.include_router(routes)
         directions |= plain(routes)
     lines = writing(influx.writer(state))

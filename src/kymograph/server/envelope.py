@@ -1,7 +1,7 @@
 """Prometheus' answer shape: which paths speak it, and what becomes of a failure there.
 
 `{"status": "success", "data", "warnings"?, "infos"?}` or `{"status": "error", "errorType", "error"}`. Clients of that API
-read nothing else, so that refusals of the guard on its paths have this shape too.
+read nothing else, so that refusals of the guard on its paths, and of paths that it does not have, are in this shape too.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from typing import Any
 
 Piece = bytes | memoryview
 
-_PATHS = re.compile(
-    r"/api/v1/(?:query|query_range|query_exemplars|series|labels|label/.+/values|metadata|rules|alerts"
-    r"|alertmanagers|targets|targets/metadata|status/[a-z]+|format_query|parse_query|admin/tsdb/[a-z_]+)"
-)
+# all below /api/v1 but what takes and gives samples in the protocols of others
+_PATHS = re.compile(r"/api/v1/(?!(?:write|read|import|export|influx|otlp)(?:/|$)).*", re.DOTALL)
 _KINDS = {
     400: "bad_data",
     401: "unauthorized",
@@ -40,7 +38,7 @@ def failure(status: int, message: str, hint: str = "", kind: str = "") -> bytes:
     """The body of an error; its type follows from the status unless it is given."""
     fallback = "internal" if status >= 500 else "bad_data"
     text = f"{message} ({hint})" if hint else message
-    return json.dumps({"status": "error", "errorType": kind or _KINDS.get(status, fallback), "error": text}).encode()
+    return text_of({"status": "error", "errorType": kind or _KINDS.get(status, fallback), "error": text})
 
 
 def body_of(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from http import HTTPStatus
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from kymograph.errors import KymographError
@@ -109,14 +111,28 @@ async def _http(request: Request, error: Exception) -> Response:
     status = error.status_code
     phrase = HTTPStatus(status).phrase
     message = error.detail if isinstance(error.detail, str) and error.detail else phrase
-    headers = dict(error.headers) if error.headers else None
+    headers = dict(error.headers or {})
+    if status == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request) | set(headers.get("Allow", "").split(", "))))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
     code = "invalid_request" if status == 400 else phrase.lower().replace(" ", "_")
     hint = _HINTS.get(status, "")
     return fault(status, code, message, hint, headers, request.scope["path"])
 
 
-def install(app: FastAPI) -> None:
-    """Give every kind of failure of `app` the one shape."""
+def _methods(request: Request) -> set[str]:
+    """What all routes with the path of a request take: the router tells only of the first."""
+    found = {"OPTIONS"}
+    for places, methods in request.app.state.places:
+        found |= methods if places.fullmatch(request.scope["path"]) else set()
+    return found
+
+
+def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+    """Give every kind of failure of `app`, which consists of some routers, the one shape."""
+    each = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    app.state.places = [(route.path_regex, route.methods or set()) for route in each]
     app.add_exception_handler(KymographError, _known)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
