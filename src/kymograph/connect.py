@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kymograph.engine.interface import Engine
 from kymograph.errors import InvalidInput, MissingDependency, NotFound
 from kymograph.options import StoreOptions, parse_duration, parse_size
 from kymograph.store.namespaces import Bounds, check_namespace
-from kymograph.store.store import Store
+
+if TYPE_CHECKING:
+    from kymograph.engine.interface import Engine
+    from kymograph.store.store import Store
 
 NAMESPACES = "namespaces"
 _SIZES = ("cap", "head_bytes", "cache_bytes")
@@ -57,6 +59,8 @@ def connect(
 
 def _store(engine: Engine, options: StoreOptions, path: str, place: _Place | None = None) -> Store:
     """A store over an engine, which is closed where that fails: whoever tries again must not find it in the way."""
+    from kymograph.store.store import Store
+
     try:
         return Store(engine, options, path, place)
     except BaseException:

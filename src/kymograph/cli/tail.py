@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time as clock
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import pyarrow as pa
@@ -18,7 +18,9 @@ from kymograph.model.schema import SAMPLES, SERIES_ID
 from kymograph.model.time import TIME, micros_of
 from kymograph.store.exchange.text import csv_header, csv_lines, json_lines
 from kymograph.store.reading import newest
-from kymograph.store.store import Store
+
+if TYPE_CHECKING:
+    from kymograph.store.store import Store
 
 _PAUSE = 0.5
 

@@ -16,7 +16,9 @@ from kymograph.connect import connect
 from kymograph.errors import Corrupt, InvalidInput, NotFound, StoreLocked
 from kymograph.model.time import to_micros
 from kymograph.options import parse_duration, parse_size
-from kymograph.store.store import Store
+
+if TYPE_CHECKING:
+    from kymograph.store.store import Store
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

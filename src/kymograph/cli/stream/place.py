@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from kymograph.cli.words import opened
 from kymograph.client import StreamClient
 from kymograph.model.interval import Intervals
 from kymograph.model.stream import Layout, split_level
-from kymograph.store.store import Store
+
+if TYPE_CHECKING:
+    from kymograph.store.store import Store
 
 Array = np.ndarray[Any, Any]
 TOKEN = "KYMO_TOKEN"  # noqa: S105 - the name of the variable

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +19,9 @@ from kymograph.store.exchange.infer import Misfit, convert, infer_texts
 from kymograph.store.exchange.jsonlines import DIGITS, infer_rows, json_rows, rows_table
 from kymograph.store.exchange.source import Source
 from kymograph.store.exchange.tabular import arrow_tables, csv_texts, parquet_tables, rows_within, schema_within
-from kymograph.store.store import Store
+
+if TYPE_CHECKING:
+    from kymograph.store.store import Store
 
 # (rows stored so far, the part of the file that they are from 0 to 1, or None where nobody can know)
 Progress = Callable[[int, float | None], None]
