@@ -20,7 +20,7 @@ from kymograph.model.time import MAX_TIME, MIN_TIME, TIME, TIME_TYPE
 from kymograph.sql.buckets import Floor
 from kymograph.sql.partial.measures import Measure
 from kymograph.sql.partial.tier import RAW, Replaced, Tier, TierKeeper
-from kymograph.sql.partial.tiers import Asked, Rest, Routed, Summarised, batch_of, plain, rest_of, route
+from kymograph.sql.partial.tiers import Asked, Rest, Routed, Summarised, batch_of, outlives, plain, rest_of, route
 
 _Bools = np.ndarray[Any, np.dtype[np.bool_]]
 _USED = ("count", "sum", "min", "max", "first_time", "last_time")
@@ -29,14 +29,15 @@ _TIMES = {"valid": "count", "least": "first_time", "most": "last_time"}
 
 
 def answered(keeper: TierKeeper, source: Summarised, asked: Asked) -> Routed | None:
-    """What summaries in place of samples and beside them have of a selection; None where none has any."""
+    """What summaries in place of samples and beside them have of a selection; None where none is needed."""
     selection = asked.selection
     tiers = keeper.tiers_of(source.table, lambda: source.series(selection.matchers))
     found = None
     if source.table == SAMPLES and keeper.replaced_upto() is not None:
         found = keeper.replaced(source.series(selection.matchers), selection.start, selection.end)
     if found is None:
-        return route(source, tiers, asked) if tiers else None
+        routed = _beside(source, tiers, asked) if tiers else None
+        return routed if routed is not None and (routed.runs or routed.approximate) else None
     runs, approximate = _runs(source, found, asked)
     top = int(found.boundary.max()) + 1
     rest = []
@@ -62,7 +63,11 @@ def answered(keeper: TierKeeper, source: Summarised, asked: Asked) -> Routed | N
 
 def _beside(source: Summarised, tiers: Sequence[Tier], asked: Asked) -> Routed:
     routed = route(source, tiers, asked)
-    return routed or Routed((), rest_of(asked.selection, ()), (RAW,), False, False)
+    if routed is not None:
+        return routed
+    # what no tier tells apart is left to the rows, though they may be gone
+    missing = any(outlives(tier, asked.selection) for tier in tiers)
+    return Routed((), rest_of(asked.selection, ()), (RAW,), missing, missing)
 
 
 def _runs(source: Summarised, found: Replaced, asked: Asked) -> tuple[pa.RecordBatch, bool]:

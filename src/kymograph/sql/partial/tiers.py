@@ -121,7 +121,7 @@ def route(source: Summarised, tiers: Sequence[Tier], asked: Asked) -> Routed | N
         try:
             routed = _routed(source, plan, asked)
         except LimitExceeded:
-            if _outlives(plan.tier, asked.selection):
+            if outlives(plan.tier, asked.selection):
                 raise
             continue
         if routed is not None:
@@ -140,7 +140,7 @@ def _routed(source: Summarised, plan: _Plan, asked: Asked) -> Routed | None:
         guessed = bool((buckets < tier.lost).any())
         again = buckets[buckets >= tier.lost]
         spans = _without(spans, [(time, time + tier.width) for time in again.tolist()])
-        if not spans or (len(spans) > _MOST_STRETCHES and not _outlives(tier, asked.selection)):
+        if not spans or (len(spans) > _MOST_STRETCHES and not outlives(tier, asked.selection)):
             return None
         rows = rows.filter(pa.array(~np.isin(times, again)))
     runs = _runs(rows, tier, asked)
@@ -148,10 +148,10 @@ def _routed(source: Summarised, plan: _Plan, asked: Asked) -> Routed | None:
         return None
     rest = rest_of(asked.selection, spans)
     names = (tier.table, RAW) if rest else (tier.table,)
-    return Routed((runs,), rest, names, plan.missing > 0 or guessed, _outlives(tier, asked.selection))
+    return Routed((runs,), rest, names, plan.missing > 0 or guessed, outlives(tier, asked.selection))
 
 
-def _outlives(tier: Tier, selection: Selection) -> bool:
+def outlives(tier: Tier, selection: Selection) -> bool:
     """Whether rows that the tier has summarised may be gone from the selection."""
     return tier.oldest < tier.lost and (selection.start is None or selection.start < tier.lost)
 
@@ -165,7 +165,7 @@ def _spans(tier: Tier, selection: Selection) -> list[Range]:
     high = tier.upto // width
     if selection.end is not None:
         high = min(high, selection.end // width)
-    needed = _outlives(tier, selection)
+    needed = outlives(tier, selection)
     if high - low < (1 if needed else _LEAST_BUCKETS):
         return []
     bad = [(start // width * width, -(-end // width) * width) for start, end in tier.touched]

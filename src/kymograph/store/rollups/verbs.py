@@ -11,7 +11,7 @@ from kymograph.engine.interface import Engine
 from kymograph.errors import InvalidInput, ReadOnly
 from kymograph.model.time import to_micros
 from kymograph.options import QueryLimits, Retention, StoreOptions, parse_duration
-from kymograph.promql.tiers import RAW, Tiers
+from kymograph.promql.tiers import Tiers
 from kymograph.store.jobs import Job
 from kymograph.store.namespaces import Place
 from kymograph.store.query_verbs import QueryVerbs
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kymograph.sql.session import SqlSession
 
 JOB = "rollups"
+_GONE = "some rows are only there as summaries, or not at all, so the result is approximate"
 _PAUSE = 30 * 10**6
 
 
@@ -206,7 +207,8 @@ class RollupVerbs(QueryVerbs):
         first = words[0].lower() if words else ""
         if first in ("select", "values", "explain") or (first == "with" and not words[1].startswith("(")):
             rows = self.sql(query)
-            return {"language": "sql", "tiers": getattr(rows, "tiers", [RAW]), "read": None, "warnings": []}
+            warnings = [_GONE] if rows.approximate else []
+            return {"language": "sql", "tiers": rows.tiers, "read": None, "warnings": warnings}
         if step is None:
             found = self.promql(query, time=time)
         else:

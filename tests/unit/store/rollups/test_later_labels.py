@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import kymograph
+from kymograph import Retention
 from kymograph.engine.interface import Scan
 from kymograph.engine.memory import MemoryEngine
 from kymograph.errors import AlreadyExists, QueryError
@@ -236,3 +237,28 @@ def test_one_who_reads_beside_it(tmp_path: Path) -> None:
                 rows = reader.sql("SELECT region, max(v) AS v FROM t GROUP BY region ORDER BY v").rows()
                 assert rows == [{"region": "eu", "v": 7.0}, {"region": None, "v": 179.0}]
                 store.run_rollups()
+
+
+@pytest.mark.parametrize("by", [["host"], None])
+def test_what_no_rollup_tells_apart_is_approximate_where_rows_are_gone(store: Store, by: list[str] | None) -> None:
+    """A rollup by some labels stays as it is when the table is given another, which queries may group by."""
+    times = BASE + np.arange(240) * MINUTE
+    store.write("t", {"time": times[:120], "host": "a", "gpu": "0", "v": 1.0})
+    store.create_rollup("kept", "t", "1m", by=by)
+    store.add_columns("t", ["room"])
+    store.write("t", {"time": times[120:], "host": "a", "gpu": "0", "room": "x", "v": 1.0})
+    store.run_rollups()
+    text = "SELECT room, count(*) AS n FROM t GROUP BY 1 ORDER BY 1"
+    wanted = [{"room": "x", "n": 120}, {"room": None, "n": 120}]
+    assert store.sql(text).rows() == wanted
+    assert not store.sql(text).approximate
+    store.set_retention("t", Retention(age=now_micros() - BASE - HOUR))
+    store.prune(force=True)
+    found = store.sql(text)
+    assert found.approximate == (by is not None)
+    assert (found.rows() == wanted) == (by is None)
+    assert bool(store.explain(text)["warnings"]) == (by is not None)
+    # what it does tell apart, and what is younger than all that has gone
+    assert store.sql("SELECT host, count(*) AS n FROM t GROUP BY 1").rows() == [{"host": "a", "n": 240}]
+    since = {"since": np.datetime64(BASE + 2 * HOUR, "us").item()}
+    assert not store.sql("SELECT room, count(*) AS n FROM t WHERE time >= $since GROUP BY 1", since).approximate
