@@ -56,7 +56,7 @@ class Recorder:
 
     def _obey(self, what: str) -> None:
         self.calls += 1
-        self.gate.wait(30)
+        self.gate.wait(200)
         if self.fail is not None and self.fail_on in (None, what):
             raise self.fail
 

@@ -104,7 +104,7 @@ def test_a_page_that_drips_is_cut_at_the_timeout(server: Pages) -> None:
 
 
 def test_a_server_that_says_nothing(server: Pages) -> None:
-    server.answer = lambda handler: server.released.wait(30) and None
+    server.answer = lambda handler: server.released.wait(200) and None
     with pytest.raises(TimeoutError):
         fetched(server.url, timeout=0.2)
 

@@ -43,15 +43,15 @@ def test_everything_collected_is_stored_once(where: str, tmp_path: Path) -> None
                 partial(HostCollector, 100_000),
                 partial(SimulateCollector, 12, 100_000),
                 partial(NvmlCollector, 100_000, api=FakeNvml(full("GPU-real"))),
-                partial(ScrapeCollector, server.url, 100_000),
+                partial(ScrapeCollector, server.url, 100_000, timeout=60.0),
             ],
         )
         supervisor.subscribe(watch)
         supervisor.start()
-        assert enough.wait(30)
+        assert enough.wait(120)
         server.page("# HELP jobs_total Jobs done\n# TYPE jobs_total counter\njobs_total 6\n")
         until(lambda: any(batch.source.startswith("scrape") and _ended(batch) for batch in list(seen)))
-        assert supervisor.stop(20)
+        assert supervisor.stop(60)
     assert {each["state"] for each in supervisor.health()} == {"running"}
     assert supervisor.backlog()["dropped_rows"] == 0
     try:

@@ -72,17 +72,16 @@ def test_rows_are_stored_once_on_the_grid_whoever_watches(run: Callable[..., Sup
         supervisor.subscribe(each.append)
     supervisor.subscribe(seen[0].append)
     until(lambda: len(sink.times("a")) >= 4)
-    assert supervisor.stop(10)
+    # snapped stamps; a busy machine may be late now and then
+    until(lambda: any(at % INTERVAL == 0 for at in sink.times("a")))
+    until(lambda: all(any(batch.source == "a" for batch in each) for each in seen))
+    assert supervisor.stop(60)
     for name in ("a", "b"):
         times = sink.times(name)
         assert len(times) == len(set(times))
         assert times == sorted(times)
-    # snapped stamps; a busy machine may be late now and then
-    assert sum(at % INTERVAL == 0 for at in sink.times("a")) >= 1
     for each in seen:
-        mine = [batch.time for batch in each if batch.source == "a"]
-        assert mine
-        assert set(mine) <= set(sink.times("a"))
+        assert {batch.time for batch in each if batch.source == "a"} <= set(sink.times("a"))
 
 
 def test_health_before_and_after_the_first_turn(run: Callable[..., Supervisor]) -> None:
@@ -178,28 +177,28 @@ def test_a_hanging_collector_is_replaced_and_its_late_result_dropped(
 
     def make() -> Ticker:
         # the first one is only asked for its name and interval, then used
-        stuck = Ticker("stuck", act=lambda: release.wait(30) and None)
+        stuck = Ticker("stuck", act=lambda: release.wait(200) and None)
         made.append(stuck if not made else Ticker("stuck"))
         return made[-1]
 
     supervisor = run(make, Ticker("other"), hang_after=0.3)
-    until(lambda: supervisor.health()[0]["restarts"] == 1)
+    until(lambda: supervisor.health()[0]["restarts"] >= 1)
     until(lambda: state(supervisor) == "running")
     assert "no answer" in supervisor.health()[0]["last_error"]
-    assert len(sink.times("other")) >= 2
+    until(lambda: len(sink.times("other")) >= 2)
     assert not made[0].closed
     before = len(sink.times("stuck"))
     release.set()
     until(lambda: made[0].closed)
     until(lambda: len(sink.times("stuck")) > before + 1)
-    assert supervisor.stop()
+    assert supervisor.stop(60)
     times = sink.times("stuck")
     assert times == sorted(times)
 
 
 def test_stuck_threads_do_not_pile_up(run: Callable[..., Supervisor]) -> None:
     release = threading.Event()
-    supervisor = run(lambda: Ticker(act=lambda: release.wait(30) and None), hang_after=0.05)
+    supervisor = run(lambda: Ticker(act=lambda: release.wait(200) and None), hang_after=0.05)
     until(lambda: supervisor.health()[0]["restarts"] == worker.STUCK_MOST - 1)
     # one look more than it would take to notice the next
     time.sleep(0.3)
@@ -211,7 +210,7 @@ def test_stuck_threads_do_not_pile_up(run: Callable[..., Supervisor]) -> None:
 
 def test_a_bare_collector_that_hung_goes_on_when_it_returns(run: Callable[..., Supervisor], sink: Recorder) -> None:
     release = threading.Event()
-    supervisor = run(Ticker("stuck", act=lambda: release.wait(30) and None), hang_after=0.2)
+    supervisor = run(Ticker("stuck", act=lambda: release.wait(200) and None), hang_after=0.2)
     until(lambda: state(supervisor) == "hung")
     assert sink.times("stuck") == []
     late = time.time_ns() // 1000
@@ -225,17 +224,18 @@ def test_what_is_not_there_is_no_failure(
     run: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(worker, "ABSENT_PAUSE", 1_000)
-    turns = 0
+    missing, turns = True, 0
 
     def act() -> None:
         nonlocal turns
         turns += 1
-        if turns < 4:
+        if missing:
             raise MissingDependency("no driver here")
 
     with caplog.at_level(logging.INFO, "kymograph.collect"):
         supervisor = run(lambda: Ticker(act=act))
-        until(lambda: state(supervisor) == "absent")
+        until(lambda: state(supervisor) == "absent" and turns >= 3)
+        missing = False
         until(lambda: state(supervisor) == "running")
     assert supervisor.health()[0]["restarts"] == 0
     assert [record.levelno for record in caplog.records if "no driver here" in record.message] == [logging.INFO]
@@ -264,7 +264,7 @@ def test_subscribers_see_batches_while_the_store_fails(run: Callable[..., Superv
     assert supervisor.backlog()["rows"] >= 2
     sink.fail = None
     until(lambda: {batch.time for batch in seen} <= set(sink.times("ticker")))
-    assert supervisor.stop()
+    assert supervisor.stop(60)
     assert supervisor.health()[0]["dropped_rows"] == 0
 
 
@@ -278,10 +278,11 @@ def test_a_blocked_and_a_failing_subscriber_hold_up_nobody(
         raise ZeroDivisionError("a viewer's bug")
 
     supervisor = run(Ticker())
-    for callback in (lambda _: gate.wait(30), fail, lambda batch: quick.append(batch.time)):
+    for callback in (lambda _: gate.wait(200), fail, lambda batch: quick.append(batch.time)):
         supervisor.subscribe(callback)
     until(lambda: len(quick) >= 4)
     until(lambda: len(sink.times("ticker")) >= 4)
+    until(lambda: "a subscriber failed" in caplog.text)
     gate.set()
     assert caplog.text.count("a subscriber failed") == 1
 
@@ -292,13 +293,13 @@ def test_a_slow_subscriber_loses_old_batches() -> None:
 
     def wait(batch: Batch) -> None:
         entered.set()
-        gate.wait(30)
+        gate.wait(200)
         seen.append(batch.time)
 
     fanout = Fanout()
     fanout.subscribe(wait)
     fanout.publish(Batch("flood", 0))
-    assert entered.wait(10)
+    assert entered.wait(60)
     for number in range(1, 3 * QUEUE):
         fanout.publish(Batch("flood", number))
     gate.set()
@@ -329,19 +330,19 @@ def test_stop_stores_a_turn_under_way(run: Callable[..., Supervisor], sink: Reco
         time.sleep(0.2)
 
     supervisor = run(Ticker(act=act))
-    assert entered.wait(10)
-    assert supervisor.stop(10)
+    assert entered.wait(60)
+    assert supervisor.stop(60)
     assert len(sink.times("ticker")) >= 1
 
 
 def test_stop_does_not_wait_for_a_hang(run: Callable[..., Supervisor]) -> None:
     release = threading.Event()
     entered = threading.Event()
-    supervisor = run(Ticker(act=lambda: entered.set() or (release.wait(30) and None)))
-    assert entered.wait(10)
+    supervisor = run(Ticker(act=lambda: entered.set() or (release.wait(200) and None)))
+    assert entered.wait(60)
     began = time.monotonic()
     assert supervisor.stop(0.4)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     release.set()
 
 
