@@ -35,7 +35,7 @@ def together(work: Callable[[int], None]) -> list[BaseException]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(240)
         assert not thread.is_alive()
     return problems
 

@@ -69,13 +69,13 @@ def test_a_late_write_that_waited_for_the_first_step_is_noted(store: Store, monk
     def gathers(*given: Any) -> Any:
         if not writer.ident:
             writer.start()
-            assert waiting.wait(10)
+            assert waiting.wait(60)
         return gathered(*given)
 
     monkeypatch.setattr(watched.touched, "_wait_for_gate", waits)
     monkeypatch.setattr(downsampling, "_gathered", gathers)
     assert store.downsample("9d", "1m")["samples"] == 600
-    writer.join(10)
+    writer.join(60)
     assert total(store) == 607
     store.run_rollups()
     assert total(store) == 607
@@ -97,7 +97,7 @@ def test_a_deletion_waits_for_summaries_that_are_being_made(store: Store, monkey
 
     monkeypatch.setattr(downsampling, "_gathered", gathers)
     store.downsample("9d", "1m")
-    deletion.join(10)
+    deletion.join(60)
     assert len(store.promql("sum_over_time(m[1h])", time=BASE + HOUR).values) == 0
 
 

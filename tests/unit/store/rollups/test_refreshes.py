@@ -190,9 +190,9 @@ def test_closing_does_not_wait_for_a_long_refresh(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=refresh)
         thread.start()
-        assert first.wait(30)
+        assert first.wait(60)
         store.close()
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
     with kymograph.connect(tmp_path / "s", sync="off") as store:
         store.refresh_rollup("m_1m")

@@ -82,7 +82,7 @@ def test_raising_waits_for_writers_that_were_in_time(touched: Touched) -> None:
     def write() -> None:
         with touched.writing("t", np.array([25 * MINUTE])):
             inside.set()
-            go_on.wait(10)
+            go_on.wait(60)
 
     def advance() -> None:
         touched.raise_to("r", 30 * MINUTE)
@@ -90,7 +90,7 @@ def test_raising_waits_for_writers_that_were_in_time(touched: Touched) -> None:
 
     threads = [threading.Thread(target=write), threading.Thread(target=advance)]
     threads[0].start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     threads[1].start()
     # whoever writes below the new time from here on is late
     while touched.watched("t")[0].upto != 30 * MINUTE:
@@ -102,7 +102,7 @@ def test_raising_waits_for_writers_that_were_in_time(touched: Touched) -> None:
     assert not raised.is_set()
     go_on.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert raised.is_set()
 
 
@@ -119,7 +119,7 @@ def test_a_shut_table_takes_no_late_writes(touched: Touched) -> None:
             pass
         thread.start()
         assert not done.wait(0.05)
-    thread.join(10)
+    thread.join(60)
     assert done.is_set()
 
 
