@@ -65,6 +65,7 @@ def living() -> Iterator[Running]:
     with running(collectors=collectors) as server:
         hub = server.state.hub
         assert eventually(lambda: '"gpus":[{' in hub.frame() and '"cpu_percent"' in hub.frame())
+        assert eventually(lambda: server.state.slot.rows)  # what is shown is stored by another thread
         yield server
 
 

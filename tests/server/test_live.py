@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 import json
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -24,7 +27,13 @@ from tests.server.running import Running, eventually, running
 
 def test_every_message_has_each_gpu_and_the_host(living: Running) -> None:
     with connect(living.stream + "?interval=0.2", proxy=None) as stream:
-        frames = [json.loads(stream.recv(5)) for _ in range(8)]
+        frames = [json.loads(stream.recv(60))]
+
+        def goes_on() -> bool:
+            frames.append(json.loads(stream.recv(60)))
+            return bool(frames[-1]["gpus"][0]["timestamp"] > frames[0]["gpus"][0]["timestamp"])
+
+        assert eventually(goes_on)
     last = frames[-1]
     assert [gpu["gpu_index"] for gpu in last["gpus"]] == [0, 1, 2]
     assert {gpu["source"] for gpu in last["gpus"]} == {"simulated"}
@@ -32,24 +41,26 @@ def test_every_message_has_each_gpu_and_the_host(living: Running) -> None:
     assert last["host"]["hostname"] == socket.gethostname()
     assert 0 <= last["host"]["mem_used_percent"] <= 100
     assert last["timestamp"] > frames[0]["timestamp"]
-    assert last["gpus"][0]["timestamp"] > frames[0]["gpus"][0]["timestamp"]
 
 
 def test_the_filter_leaves_one_gpu(living: Running) -> None:
     with connect(living.stream + "?interval=0.1&gpu_index=1", proxy=None) as stream:
         for _ in range(3):
-            assert [gpu["gpu_index"] for gpu in json.loads(stream.recv(5))["gpus"]] == [1]
+            assert [gpu["gpu_index"] for gpu in json.loads(stream.recv(60))["gpus"]] == [1]
     with connect(living.stream + "?gpu_index=77", proxy=None) as stream:
-        assert json.loads(stream.recv(5))["gpus"] == []
+        assert json.loads(stream.recv(60))["gpus"] == []
 
 
 def test_the_interval_is_kept(living: Running) -> None:
-    with connect(living.stream + "?interval=0.3", proxy=None) as stream:
-        stream.recv(5)
-        began = time.monotonic()
-        for _ in range(4):
-            stream.recv(5)
-        assert 0.9 <= time.monotonic() - began <= 3.0
+    """By the server's clock: whoever reads late is given what was made in time."""
+
+    def seconds() -> float:
+        with connect(living.stream + "?interval=0.3", proxy=None) as stream:
+            return _seconds([stream.recv(60) for _ in range(5)])
+
+    # never earlier; later only where the machine has something else to do
+    assert (took := seconds()) > 1.15
+    assert took <= 3.0 or eventually(lambda: seconds() <= 3.0)
 
 
 @pytest.mark.parametrize(
@@ -82,19 +93,21 @@ def test_bad_parameters_are_refused_with_the_usual_error(living: Running, query:
 def test_rows_are_stored_once_however_many_watch() -> None:
     """Fifty clients: each sees frames, each frame is encoded once, the store has one row per GPU and turn."""
     with running(collectors=[partial(SimulateCollector, 2, 200_000)]) as server:
+        began = time.monotonic()
         with ExitStack() as clients:
             streams = [
                 clients.enter_context(connect(server.stream + "?interval=0.5", proxy=None, max_queue=None))
                 for _ in range(50)
             ]
-            began = time.monotonic()
             for _ in range(4):
                 for stream in streams:
-                    assert "timestamp" in json.loads(stream.recv(10))
+                    assert "timestamp" in json.loads(stream.recv(60))
             assert server.state.hub.watchers == 50
             # one frame per interval, not per client; clients that joined later saw the same ones
             assert server.state.hub.frames <= (time.monotonic() - began) / 0.5 + 20
         assert eventually(lambda: server.state.hub.watchers == 0)
+        assert server.state.supervisor is not None
+        assert server.state.supervisor.stop(60)  # nothing is written between the two looks that follow
         store = server.state.slot.get()
         times = store.scan("gpu_metrics", columns=["time", "gpu_uuid"])
         assert times.num_rows == len(set(zip(*times.to_pydict().values(), strict=True)))
@@ -120,7 +133,7 @@ def test_messages_of_a_client_are_ignored(living: Running) -> None:
     with connect(living.stream + "?interval=0.1", proxy=None) as stream:
         for message in ("", "{}", "\U0001f600", b"\xff\xfe", '{"interval": 0}'):
             stream.send(message)
-            assert json.loads(stream.recv(5))["gpus"]
+            assert json.loads(stream.recv(60))["gpus"]
 
 
 def test_a_slow_reader_loses_frames_and_nothing_else() -> None:
@@ -138,7 +151,7 @@ def test_a_slow_reader_loses_frames_and_nothing_else() -> None:
             seen = []
 
             def skipped() -> bool:
-                seen.append(quick.recv(5))
+                seen.append(quick.recv(60))
                 return max((slot.skipped for slot in slots()), default=0) >= 5
 
             assert eventually(skipped)
@@ -170,8 +183,13 @@ def test_live_goes_on_while_the_store_cannot_write() -> None:
         server.state.slot._store = _FullStore()  # type: ignore[assignment]
         try:
             with connect(server.stream + "?interval=0.1", proxy=None) as stream:
-                stamps = {gpu["timestamp"] for _ in range(15) for gpu in json.loads(stream.recv(5))["gpus"]}
-            assert len(stamps) >= 3
+                stamps: set[str] = set()
+
+                def goes_on() -> bool:
+                    stamps.update(gpu["timestamp"] for gpu in json.loads(stream.recv(60))["gpus"])
+                    return len(stamps) >= 3
+
+                assert eventually(goes_on)
         finally:
             server.state.slot._store = store
         assert server.state.supervisor is not None
@@ -189,6 +207,20 @@ def test_the_hub_keeps_only_the_newest_and_forgets_gpus_that_went() -> None:
     assert [gpu["gpu_index"] for gpu in frame["gpus"]] == [0, 1]
     assert {gpu["temperature"] for gpu in frame["gpus"]} == {4.0}
     assert frame["host"] == {}
+
+
+def test_a_late_frame_is_not_made_up_for() -> None:
+    async def frames() -> list[str]:
+        hub = Hub()
+        slot = hub.join(0.2, None)
+        found = [await slot.take()]
+        await asyncio.sleep(0)  # from here on it is the beat's turn every 0.2 s
+        time.sleep(0.5)  # nothing else can run meanwhile
+        found += [await slot.take(), await slot.take()]
+        hub.leave(slot)
+        return found
+
+    assert _seconds(asyncio.run(frames())[1:]) > 0.15
 
 
 def test_what_json_cannot_say_is_null() -> None:
@@ -225,6 +257,12 @@ def test_batches_may_come_from_any_thread() -> None:
             feeder.join()
 
 
+def _seconds(frames: Sequence[str | bytes]) -> float:
+    """From the making of the first frame to that of the last, by the server's clock."""
+    first, last = (dt.datetime.fromisoformat(json.loads(frames[place])["timestamp"]) for place in (0, -1))
+    return (last - first).total_seconds()
+
+
 def _gpus(value: int, indices: range) -> dict[str, list[object]]:
     return {
         "time": [value for _ in indices],
@@ -242,7 +280,7 @@ def _flood(stream: ClientConnection) -> None:
 
 def _drain(stream: ClientConnection) -> None:
     while True:
-        stream.recv(5)
+        stream.recv(60)
 
 
 def _refused(url: str) -> None:

@@ -165,8 +165,9 @@ class Hub:
         due = loop.time() + interval
         while True:
             await asyncio.sleep(max(0.0, due - loop.time()))
-            # a late beat is not made up for: the next one is a whole interval away
-            due = max(due + interval, loop.time())
+            due += interval
+            if due <= (now := loop.time()):  # a beat that comes too late is not made up for
+                due = now + interval
             frame = self.frame(gpu_index)
             self.frames += 1
             for slot in group.slots:

@@ -35,18 +35,21 @@ def router(state: ServerState) -> APIRouter:
             stream = await state.light.run(lambda: existing(state.slot.get(), path))
             if stream.level:
                 raise InvalidInput(f"{path} is a level of a pyramid", hint="follow the stream itself")
+            # before the client is let in: what is committed once it is, is sent
+            cursor = await state.light.run(_end, stream)
         except KymographError as error:
             await socket.send_denial_response(of_error(error, "/stream/live"))
             return
         await socket.accept()
-        await watched(state, socket, _follow(state, stream, socket))
+        await watched(state, socket, _follow(state, stream, cursor, socket))
 
     return routes
 
 
-async def _follow(state: ServerState, stream: Stream, socket: WebSocket) -> None:
+async def _follow(state: ServerState, stream: Stream, cursor: int | None, socket: WebSocket) -> None:
+    """Send what is at or after `cursor`, µs, and what comes."""
     streams = state.slot.get().engine.streams
-    seen, cursor = streams.version(stream.path), await state.light.run(_end, stream)
+    seen = streams.version(stream.path)
     while True:
         try:
             frames = await state.light.run(_newer, stream, cursor)
