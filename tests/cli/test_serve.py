@@ -17,7 +17,7 @@ def test_limits_on_series(tmp_path: Path) -> None:
     try:
         found = re.search(rb"http://\S+", process.stdout.readline())
         assert found is not None
-        with httpx.Client(base_url=found[0].decode(), trust_env=False) as http:
+        with httpx.Client(base_url=found[0].decode(), timeout=60, trust_env=False) as http:
 
             def post(name: str, series: int) -> httpx.Response:
                 page = "".join(f'{name}{{i="{i}"}} 1\n' for i in range(series))

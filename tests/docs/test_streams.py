@@ -58,7 +58,7 @@ def answered(raw: socket.socket) -> tuple[int, bytes]:
 def test_exchanges(tmp_path: Path) -> None:
     exchanges = [block for block in PAGE.blocks("text") if block.startswith("→")]
     assert len(exchanges) > 12
-    with running(tmp_path) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
+    with running(tmp_path) as server, socket.create_connection(("127.0.0.1", server.port), timeout=120) as raw:
         for block in exchanges:
             lines = block.splitlines()
             request = [re.sub("^→ ?", "", line) for line in lines if line.startswith("→")]

@@ -26,13 +26,13 @@ def test_what_comes_meanwhile_is_taken_together(pool: Pool) -> None:
     def work(items: Sequence[int]) -> list[int | Exception]:
         groups.append(list(items))
         began.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return [ValueError(str(item)) if item % 5 == 4 else item * 10 for item in items]
 
     async def main() -> list[int | BaseException]:
         gather: Gather[int, int] = Gather(pool, work, lambda item: 1, 8)
         first = asyncio.ensure_future(gather.run(0))
-        await asyncio.to_thread(began.wait, 10)
+        await asyncio.to_thread(began.wait, 60)
         rest = [asyncio.ensure_future(gather.run(item)) for item in range(1, 20)]
         await asyncio.sleep(0)
         go.set()
@@ -83,7 +83,7 @@ def test_a_pool_without_room_refuses(pool: Pool) -> None:
     go = threading.Event()
 
     async def main() -> None:
-        held = [asyncio.ensure_future(pool.run(go.wait, 10)) for _ in range(6)]
+        held = [asyncio.ensure_future(pool.run(go.wait, 60)) for _ in range(6)]
         await asyncio.sleep(0)
         gather: Gather[int, int] = Gather(pool, list, lambda item: 1, 10)
         found = await asyncio.gather(gather.run(1), gather.run(2), return_exceptions=True)
@@ -100,7 +100,7 @@ def test_whoever_left_disturbs_nobody(pool: Pool) -> None:
     go = threading.Event()
 
     def work(items: Sequence[int]) -> list[int]:
-        assert go.wait(10)
+        assert go.wait(60)
         return list(items)
 
     async def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import socket
 import threading
@@ -17,27 +18,18 @@ from kymograph.server.guard import host_of
 from kymograph.server.limits import Limits
 from tests.server.running import Running, eventually, running
 
-TIGHT = Limits(
-    head_seconds=0.5,
-    body_seconds=0.5,
-    stall_seconds=1.0,
-    connections=20,
-    requests=8,
-    body_bytes=10_000,
-    target_bytes=500,
-)
+SMALL = Limits(connections=20, requests=8, body_bytes=10_000, target_bytes=500)
+TIGHT = dataclasses.replace(SMALL, head_seconds=0.5, body_seconds=0.5, stall_seconds=1.0)
 
 
-def raw(port: int, data: bytes, *, wait: float = 5.0) -> bytes:
-    """Send bytes as they are, read until the server closes or nothing more comes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=wait) as wire:
-        wire.sendall(data)
+def raw(port: int, data: bytes) -> bytes:
+    """Send bytes as they are, read until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
         found = b""
-        try:
+        with contextlib.suppress(ConnectionError):
+            wire.sendall(data)
             while part := wire.recv(65_536):
                 found += part
-        except (TimeoutError, ConnectionResetError):
-            pass
         return found
 
 
@@ -128,7 +120,7 @@ def test_our_own_page_reaches_everything(recorded: Running) -> None:
     with recorded.client() as http:
         assert http.get("/api/info", headers=headers).status_code == 200
     with connect(recorded.stream, proxy=None, origin=recorded.url) as stream:  # type: ignore[arg-type]
-        assert stream.recv(5)
+        assert stream.recv(60)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +169,7 @@ def test_only_shipped_assets_are_served(recorded: Running, path: str) -> None:
 
 
 def test_bodies_are_bounded_with_and_without_a_length() -> None:
-    with running(limits=TIGHT) as server, server.client() as http:
+    with running(limits=SMALL) as server, server.client() as http:
         for content in (b"x" * 10_001, (b"x" * 1000 for _ in range(100))):
             answer = http.post("/api/sql", content=content)  # type: ignore[arg-type]
             assert answer.status_code == 413
@@ -189,15 +181,15 @@ def test_bodies_are_bounded_with_and_without_a_length() -> None:
 
 
 def test_long_targets_and_headers_are_refused() -> None:
-    with running(limits=TIGHT) as server, server.client() as http:
+    with running(limits=SMALL) as server, server.client() as http:
         answer = http.get("/api/telemetry/history?x=" + "y" * 600)
         assert answer.status_code == 414
         assert error_of(answer) == "uri_too_long"
-        head = b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: " + b"b" * 100_000 + b"\r\n\r\n"
-        found = raw(server.port, head)
+        head = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        found = raw(server.port, head + b"X-A: " + b"b" * 100_000 + b"\r\n\r\n")
         assert found == b"" or found.split(b"\r\n")[0].split()[1] in (b"400", b"431")
         many = b"".join(b"X-%d: y\r\n" % n for n in range(8000))
-        assert b" 200 " not in raw(server.port, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + many + b"\r\n")
+        assert b" 200 " not in raw(server.port, head + many + b"\r\n")
 
 
 def test_slow_requests_are_cut_off() -> None:
@@ -207,7 +199,7 @@ def test_slow_requests_are_cut_off() -> None:
         body = b"POST /api/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
         assert b" 408 " in raw(server.port, body)
         assert raw(server.port, b"") == b""
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < Limits().head_seconds
 
 
 @pytest.mark.parametrize(
@@ -223,7 +215,7 @@ def test_slow_requests_are_cut_off() -> None:
 def test_what_is_no_body_is_bounded(begin: bytes, more: bytes) -> None:
     """A head, a trailer or a chunk extension without end: cut off before it fills the memory, long before a deadline."""
     limits = Limits(head_seconds=60, body_seconds=60, header_bytes=32_768)
-    with running(limits=limits) as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as wire:
+    with running(limits=limits) as server, socket.create_connection(("127.0.0.1", server.port), timeout=60) as wire:
         wire.sendall(begin)
         sent = 0
         with contextlib.suppress(ConnectionError):
@@ -242,9 +234,14 @@ def test_requests_that_offer_another_protocol_are_answered(recorded: Running) ->
     head += b"HTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
         body
     )
-    found = raw(recorded.port, head + body, wait=1.0)
-    assert found.startswith(b"HTTP/1.1 200 ")
-    assert b'"rows":[{"one":1}]' in found.replace(b" ", b"")
+    with socket.create_connection(("127.0.0.1", recorded.port), timeout=60) as wire:
+        wire.sendall(head + body)
+        found = wire.recv(65_536)
+        assert found.startswith(b"HTTP/1.1 200 ")
+        while b'"rows":[{"one":1}]' not in found.replace(b" ", b""):
+            part = wire.recv(65_536)
+            assert part, found
+            found += part
 
 
 def test_requests_one_behind_the_other(recorded: Running) -> None:
@@ -274,17 +271,17 @@ def test_what_is_not_http_gets_a_400_or_is_dropped(data: bytes) -> None:
         if b"\r\n\r\n" in found:
             assert json.loads(found.split(b"\r\n\r\n", 1)[1])["error"]["code"]
         with server.client() as http:
-            assert http.get("/api/health").status_code == 200
+            # whoever is slow to ask is cut off here
+            assert eventually(lambda: http.get("/api/health").status_code == 200)
 
 
 def test_connections_are_bounded() -> None:
-    limits = Limits(head_seconds=2.0, connections=10)
+    limits = Limits(head_seconds=60.0, connections=10)
     with running(limits=limits) as server:
         idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(10)]
         try:
-            assert eventually(
-                lambda: b" 503 " in raw(server.port, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", wait=1)
-            )
+            asked = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            assert eventually(lambda: b" 503 " in raw(server.port, asked))
         finally:
             for wire in idle:
                 wire.close()
@@ -300,7 +297,7 @@ def test_a_reader_that_stalls_is_cut_off_and_holds_nobody_up() -> None:
         store.write("wide", {"time": list(range(200_000)), "name": "x" * 100, "value": list(range(200_000))})
 
     with running(limits=Limits(stall_seconds=0.5), prepare=fill) as server, server.client() as http:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as wire:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as wire:
             wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             wire.sendall(b"GET /api/telemetry/export?table=wide&format=csv HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert http.get("/api/health").status_code == 200
@@ -327,5 +324,5 @@ def test_fifty_clients_at_once(recorded: Running) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     assert not problems

@@ -240,7 +240,7 @@ def test_series_move_to_a_real_victoria_metrics_and_back(server: Running, tmp_pa
     with (
         served(command, url, tmp_path / "log"),
         server.client() as http,
-        httpx.Client(trust_env=False, verify=TRUST) as other,
+        httpx.Client(timeout=60, trust_env=False, verify=TRUST) as other,
     ):
         body = http.get("/api/v1/export", params={"match[]": "m"}).content
         assert other.post(f"{url}/api/v1/import", content=body).status_code == 204

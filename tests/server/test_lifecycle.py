@@ -37,7 +37,7 @@ def server(path: Path) -> Iterator[Running]:
 
 
 def groups(url: str) -> list[str]:
-    found = httpx.get(f"{url}/api/v1/rules", trust_env=False).json()["data"]["groups"]
+    found = httpx.get(f"{url}/api/v1/rules", timeout=60, trust_env=False).json()["data"]["groups"]
     return [group["name"] for group in found]
 
 

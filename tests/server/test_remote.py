@@ -214,7 +214,7 @@ def test_duplicates_are_refused_where_the_table_says_so() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join()
         assert statuses == {number: 409 if number % 3 == 0 else 204 for number in range(1, 25)}
         assert stored(server, "once").keys() == {"0"} | {f"n{number}" for number in range(1, 25) if number % 3}
 
@@ -246,7 +246,7 @@ def test_many_senders_at_one_time(server: Running) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     found = stored(server, "crowd", NOW + 4)
     assert found == {f"{number}-{i}": float(number * 4 + i) for number in range(6) for i in range(50)}
 

@@ -109,7 +109,7 @@ def test_a_stop_loses_nothing_that_was_seen(tmp_path: Path, sign: int) -> None:
 
 
 def test_a_query_under_way_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    endless = "SELECT count(*) FROM generate_series(1, 3000000) a, generate_series(1, 3000000) b"
+    endless = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"
     with process(dir=str(tmp_path), simulate=1, sync="normal") as server, ThreadPoolExecutor(1) as asker:
         asked = asker.submit(
             httpx.post, f"{server.url}/api/sql", json={"sql": endless}, timeout=120, trust_env=False, verify=TRUST
@@ -118,7 +118,7 @@ def test_a_query_under_way_does_not_hold_up_the_end(tmp_path: Path) -> None:
             assert eventually(lambda: "kymograph_queries_held 1" in http.get("/metrics").text)
         assert server.stop() == 0, server.said
         # it was not waited for: its own end would have been an answer that says that its time was up
-        assert asked.exception(60) is not None or asked.result().status_code == 503, asked.result().text
+        assert asked.exception(60) is not None or asked.result().status_code >= 500, asked.result().text
     kymograph.connect(tmp_path).close()
 
 
