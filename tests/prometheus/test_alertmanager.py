@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -43,7 +44,7 @@ groups:
 
 
 class Receiver:
-    """Takes what is posted, and answers as `status` says.
+    """Takes what is posted, and answers as `status` says of the alerts.
 
     Attributes:
         requests: path, headers and JSON of every request.
@@ -52,7 +53,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], Any]] = []
-        self.status: Callable[[], int] = lambda: 200
+        self.status: Callable[[list[Any]], int] = lambda alerts: 200
         self.free = Event()
         self.free.set()
         self.url = ""
@@ -67,11 +68,11 @@ def receiving() -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            found.free.wait(30)
-            status = found.status()
+            alerts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            found.free.wait(200)
+            status = found.status(alerts)
             if status < 300:
-                found.requests.append((self.path, dict(self.headers), json.loads(body)))
+                found.requests.append((self.path, dict(self.headers), alerts))
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -148,8 +149,9 @@ def test_many_go_in_batches(receiver: Receiver) -> None:
 
 
 def test_tried_again_until_it_works(receiver: Receiver) -> None:
-    answers = iter([500, 503])
-    receiver.status = lambda: next(answers, 200)
+    tries = count()
+    # the first alert alone is refused, however often it is tried
+    receiver.status = lambda alerts: 200 if len(alerts) == 2 else (500, 503)[next(tries) % 2]
     with sending(receiver.url) as sender:
         sender.send([notice("Down", ends=1)])
         assert eventually(lambda: sender.health()[0]["last_error"])
@@ -161,12 +163,12 @@ def test_tried_again_until_it_works(receiver: Receiver) -> None:
 
 
 def test_what_is_refused_is_not_tried_again(receiver: Receiver) -> None:
-    receiver.status = lambda: 400
+    receiver.status = lambda _: 400
     with sending(receiver.url) as sender:
         sender.send([notice("Down")])
         assert eventually(lambda: sender.health()[0]["dropped"] == 1)
         assert "HTTP 400" in sender.health()[0]["last_error"]
-        receiver.status = lambda: 200
+        receiver.status = lambda _: 200
         sender.send([notice("Up")])
         assert eventually(lambda: [alert["labels"]["alertname"] for alert in receiver.alerts()] == ["Up"])
         assert eventually(lambda: sender.health()[0]["last_error"] == "")
@@ -180,7 +182,7 @@ def test_one_that_hangs_holds_up_nobody(receiver: Receiver) -> None:
             began = time.monotonic()
             for n in range(300):
                 sender.send([notice(f"n{n}")])
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 60
             assert eventually(lambda: {one["labels"]["alertname"] for one in receiver.alerts()} >= {"n299"})
             waiting = sender.health()[1]
             assert waiting["waiting"] <= 100
@@ -226,6 +228,11 @@ def alerted(tmp_path: Path, url: str) -> Iterator[tuple[httpx.Client, ServerStat
     alerting.stop()
 
 
+def settled(client: httpx.Client) -> None:
+    """Wait until every rule was evaluated; an alert is told before the rules after its own are."""
+    assert eventually(lambda: 'kymograph_rules{health="ok"} 3' in client.get("/metrics").text)
+
+
 def test_from_rule_to_receiver(receiver: Receiver, tmp_path: Path) -> None:
     with alerted(tmp_path, receiver.url) as (client, state):
         assert eventually(receiver.alerts)
@@ -233,6 +240,7 @@ def test_from_rule_to_receiver(receiver: Receiver, tmp_path: Path) -> None:
         assert first["labels"] == {"alertname": "Loaded", "host": "a", "severity": "page", "team": "as"}
         assert first["annotations"] == {"summary": "a has 1.5"}
         assert first["startsAt"] < first["endsAt"]
+        settled(client)
         alerts = client.get("/api/v1/alerts").json()["data"]["alerts"]
         assert [(one["labels"]["alertname"], one["state"], one["value"]) for one in alerts] == [
             ("Loaded", "firing", "1.5e+00"),
@@ -245,21 +253,21 @@ def test_from_rule_to_receiver(receiver: Receiver, tmp_path: Path) -> None:
         }
         found = client.get("/api/v1/query", params={"query": 'ALERTS{alertstate="firing"}'}).json()["data"]["result"]
         assert [one["metric"]["alertname"] for one in found] == ["Loaded"]
-        page = client.get("/metrics").text
-        assert 'kymograph_rules{health="ok"} 3' in page
-        assert f'kymograph_alerts_sent_total{{alertmanager="{receiver.url}/api/v2/alerts"}} 1' in page
+        sent = f'kymograph_alerts_sent_total{{alertmanager="{receiver.url}/api/v2/alerts"}} 1'
+        assert eventually(lambda: sent in client.get("/metrics").text)
         # it ends
         state.slot.get().gauge("load", 0.5, {"host": "a"})
         assert eventually(lambda: len(receiver.alerts()) > 1)
         last = receiver.alerts()[-1]
         assert last["labels"] == first["labels"]
         assert last["endsAt"] < first["endsAt"]
-        assert client.get("/api/v1/alerts").json()["data"] == {"alerts": []}
+        assert eventually(lambda: client.get("/api/v1/alerts").json()["data"] == {"alerts": []})
 
 
 def test_rules_over_http(receiver: Receiver, tmp_path: Path) -> None:
     with alerted(tmp_path, receiver.url) as (client, _):
         assert eventually(receiver.alerts)
+        settled(client)
 
         def rules(**asked: Any) -> list[dict[str, Any]]:
             groups = client.get("/api/v1/rules", params=asked).json()["data"]["groups"]
@@ -300,7 +308,7 @@ def test_a_real_alertmanager(tmp_path: Path) -> None:
 
         def active() -> list[dict[str, Any]]:
             answer = httpx.get(
-                f"{url}/api/v2/alerts", params={"active": "true"}, trust_env=False, verify=TRUST, timeout=10
+                f"{url}/api/v2/alerts", params={"active": "true"}, trust_env=False, verify=TRUST, timeout=60
             )
             return list(answer.json())
 

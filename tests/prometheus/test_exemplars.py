@@ -21,7 +21,7 @@ from tests.server.running import TRUST, Running, eventually, running
 from tests.unit.wire import messages
 
 # ms; a Prometheus that has scraped the present takes what is up to an hour older
-START = int(time.time() - 1800) * 1000
+START = int(time.time() - 300) * 1000
 HEADERS = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
 _CONFIG = """
 global:

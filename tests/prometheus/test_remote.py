@@ -109,10 +109,9 @@ def test_an_agent_writes_what_it_scrapes(tmp_path: Path, page: int) -> None:
         auth = f"authorization: {{credentials: {token}}}"
         with agent(tmp_path / "agent", page, f"{server.url}/api/v1/write", auth) as _:
             assert eventually(lambda: len(samples(server, "scrapes_total").get("", ([], []))[0]) >= 6)
-            times, counts = samples(server, "scrapes_total")[""]
-            assert (np.diff(counts) == 1).all()  # every scrape is there once
+            assert eventually(lambda: not lost(server)), lost(server)
+            times, _ = samples(server, "scrapes_total")[""]
             assert (np.diff(times) > 0).all()
-            assert counts[0] == 1.0
             odd = {kind: found[1][0] for kind, found in samples(server, "odd").items()}
             assert np.isnan(odd.pop("nan"))
             assert odd == {"inf": np.inf, "zero": 0.0, "tiny": 5e-324}
@@ -159,8 +158,18 @@ def test_an_agent_waits_for_a_server_that_is_away(tmp_path: Path, page: int) -> 
             seen = _Page.scrapes
             with running(tmp_path / "store", port=port) as server:
                 assert eventually(lambda: len(_counts(server)) >= seen)  # noqa: B023
-                counts = _counts(server)
-                assert counts.tolist() == list(range(1, len(counts) + 1))
+                assert eventually(lambda: not lost(server)), lost(server)
+
+
+def lost(server: Running) -> list[float]:
+    """Counts that are not there, though the agent did not say of a scrape that it failed: the page may be too slow."""
+    times, counts = samples(server, "scrapes_total")[""]
+    assert (np.diff(counts) > 0).all()
+    looked, up = samples(server, "up")[""]
+    failed = np.searchsorted(looked[up == 0], times)
+    gone = (counts - np.arange(1, len(counts) + 1)) - failed
+    found: list[float] = counts[gone > 0].tolist()
+    return found
 
 
 def _counts(server: Running) -> Any:
@@ -204,7 +213,7 @@ def test_prometheus_reads_back(tmp_path: Path) -> None:
                 asked = {"query": query, "start": start // 10**6 + 7, "end": start // 10**6 + 3000, "step": "60"}
                 theirs, ours = (
                     httpx.get(
-                        f"{base}/api/v1/query_range", params=asked, timeout=30, trust_env=False, verify=TRUST
+                        f"{base}/api/v1/query_range", params=asked, timeout=60, trust_env=False, verify=TRUST
                     ).json()
                     for base in (url, server.url)
                 )

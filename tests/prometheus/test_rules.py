@@ -268,7 +268,7 @@ groups:
 """
     free = threading.Event()
     with kymograph.connect("memory:") as store:
-        rules = store.load_rules([written(tmp_path, text)], notify=lambda _: bool(free.wait(30)) and None)
+        rules = store.load_rules([written(tmp_path, text)], notify=lambda _: bool(free.wait(200)) and None)
         assert eventually(lambda: rules.groups[0].rules[0].evaluated is not None)
         assert eventually(lambda: len(store.promql("a[1m]").values) >= 5)
         assert rules.groups[0].evaluated is None

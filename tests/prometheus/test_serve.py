@@ -28,6 +28,10 @@ groups:
 """
 
 
+def asked(url: str) -> Any:
+    return httpx.get(url, timeout=60, trust_env=False, verify=TRUST).json()["data"]
+
+
 def test_rules_survive_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "rules.yml"
     path.write_text(RULES)
@@ -49,16 +53,15 @@ def test_rules_survive_a_restart(tmp_path: Path) -> None:
                 assert alert["labels"] == {"alertname": "Always"}
                 assert alert["annotations"] == {"where": server.url}
                 assert alert["generatorURL"].startswith(f"{server.url}/api/v1/query?query=")
-                assert (
-                    httpx.get(alert["generatorURL"], trust_env=False, verify=TRUST).json()["data"]["result"][0][
-                        "value"
-                    ][1]
-                    == "1"
-                )
-                alerts = httpx.get(f"{server.url}/api/v1/alerts", trust_env=False, verify=TRUST).json()["data"][
-                    "alerts"
-                ]
-                since += [one["activeAt"] for one in alerts if one["labels"]["alertname"] == "Patient"]
+                found = asked(alert["generatorURL"])
+                assert found["result"][0]["value"][1] == "1"
+
+                def patient(url: str = server.url) -> list[str]:
+                    alerts = asked(f"{url}/api/v1/alerts")["alerts"]
+                    return [one["activeAt"] for one in alerts if one["labels"]["alertname"] == "Patient"]
+
+                assert eventually(patient)  # a rule is evaluated after the alerts of the one before it were told
+                since += patient()
                 assert server.stop() == 0, server.said
                 assert "Traceback" not in server.said
     assert len(since) == 2
