@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ def chromium() -> str | None:
     )
 
 
+class Refused(AssertionError):
+    """The browser did not do as it was told: the page was about to make room for another, for one."""
+
+
 class Page:
     """One tab.
 
@@ -48,11 +52,12 @@ class Page:
     def call(self, method: str, **params: Any) -> Any:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            message = json.loads(self._socket.recv(60))
+            message = json.loads(self._socket.recv(120))
             if message.get("id") == self._number:
-                assert "error" not in message, message
+                if "error" in message:
+                    raise Refused(message)
                 return message["result"]
             self._note(message)
         raise TimeoutError(method)
@@ -89,14 +94,15 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 30.0) -> Any:
+    def until(self, expression: str, seconds: float = 120.0) -> Any:
         """Wait until an expression is true; its value."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            # a page that is still loading lacks what is asked about
-            found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-            if "exceptionDetails" not in found and found["result"].get("value"):
-                return found["result"]["value"]
+            # a page that is still loading lacks what is asked about, and one that is left answers nothing
+            with suppress(Refused):
+                found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+                if "exceptionDetails" not in found and found["result"].get("value"):
+                    return found["result"]["value"]
             time.sleep(0.05)
         raise AssertionError(f"never true: {expression}; problems: {self.problems}; {self.text()[:500]}")
 

@@ -11,6 +11,7 @@ from kymograph.collect.host import HostCollector
 from kymograph.collect.simulate import SimulateCollector
 from kymograph.server.state import ServerState
 from kymograph.store import tokens
+from tests.ports import free_port
 from tests.server.conftest import gpu_rows
 from tests.server.running import Running, running
 from tests.ui.browser import Page, browser, chromium
@@ -59,9 +60,8 @@ def test_cards_fill_and_move(tab: Callable[[], Page], recording: Running) -> Non
         + repr(first).replace("\\xa0", " ")
     )
     page.until(f"{DRAWN} >= 5")
-    text = page.text()
     for part in ("GPU 0", "GPU 3", "NVIDIA H100", "simulated", "Recording to memory:", "rows", "Mean utilization"):
-        assert part in text
+        page.until(f"document.body.innerText.includes({part!r})")
     assert page.value("document.title") == "Kymograph · 4 GPUs"
     assert page.problems == []
 
@@ -89,8 +89,8 @@ def test_history_is_there_at_once(tab: Callable[[], Page]) -> None:
 
 def test_the_page_comes_back_when_the_server_does(tab: Callable[[], Page]) -> None:
     page = tab()
-    with running(collectors=[partial(SimulateCollector, 1, 200_000)]) as server:
-        port = server.port
+    port = free_port()
+    with running(collectors=[partial(SimulateCollector, 1, 200_000)], port=port) as server:
         page.open(server.url)
         page.until(f"{CARDS} === 1 && {LIVE}")
     page.until("document.getElementById('state').dataset.state === 'lost'")
