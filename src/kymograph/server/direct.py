@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
+from kymograph.server.asgi import App, Receive, Scope, Send
 from kymograph.server.faults import of_any
-from kymograph.server.guard import App, Receive, Scope, Send
 
 # status, headers, body
 Answered = tuple[int, list[tuple[bytes, bytes]], bytes]

@@ -10,15 +10,15 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Response
 from starlette.datastructures import MutableHeaders
 
 from kymograph.errors import KymographError
+from kymograph.server.asgi import App, Message, Receive, Scope, Send
 from kymograph.server.auth import Gate
+from kymograph.server.bodies import Bodies, Flow, Replay
 from kymograph.server.faults import Refusal, of_any, of_refusal
 from kymograph.server.incoming import is_streamed, is_write
 from kymograph.server.limits import Limits
@@ -26,12 +26,6 @@ from kymograph.server.meter import Meter
 from kymograph.server.pool import Pool
 
 log = logging.getLogger("kymograph.server")
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -44,10 +38,6 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-
-
-_CLOSE = {"Connection": "close"}
-_AGAIN = {"Retry-After": "1", **_CLOSE}
 
 
 class _Stalled(Exception):
@@ -97,10 +87,10 @@ class Guard:
         self._meter = meter
         self._pool = pool
         self._limits = limits
+        self._bodies = Bodies(limits)
         self._hosts = hosts | _LOOPBACK
         self._requests = 0
         self._watchers = 0
-        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -132,15 +122,16 @@ class Guard:
         headers = self._check(scope)
         await self._gate.admit(scope, headers, self._pool)
         if is_streamed(scope["method"], scope["path"]):
-            await self._app(scope, _Flow(receive, self._limits), answer)
+            await self._app(scope, Flow(receive, self._limits), answer)
             return
         writes = is_write(scope["method"], scope["path"])
-        body = await self._body(headers, receive, writes)
+        body = await self._bodies.read(headers, receive, writes)
         size = len(body)
         try:
-            await self._app(scope, _Replay(body, receive), answer)
+            await self._app(scope, Replay(body, receive), answer)
         finally:
-            self._held -= size if writes else 0
+            if writes:
+                self._bodies.let_go(size)
 
     async def _fail(self, scope: Scope, receive: Receive, answer: _Answer, error: Exception) -> None:
         place = f"{scope['method']} {scope['path'][:200]}"
@@ -217,87 +208,6 @@ class Guard:
         )
         if site not in (b"none", b"same-origin") and not navigation:
             raise Refusal(403, "origin_not_allowed", "requests of other web pages are refused")
-
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive, writes: bool) -> bytes:
-        """The whole request body, bounded in size and time; that of a write counts as held from here on."""
-        limits = self._limits
-        length = headers.get(b"content-length", b"0")
-        most = limits.write_bytes if writes else limits.body_bytes
-        seconds = limits.write_seconds if writes else limits.body_seconds
-        if length.isdigit() and int(length[:20]) > most:
-            raise _too_large(most)
-        if length == b"0" and b"transfer-encoding" not in headers:
-            return b""
-        parts = bytearray()
-        complete = False
-        try:
-            async with asyncio.timeout(seconds):
-                while not complete:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise Refusal(400, "incomplete_body", "the connection closed before the body was complete")
-                    piece = message.get("body", b"")
-                    parts += piece
-                    self._held += len(piece) if writes else 0
-                    if len(parts) > most:
-                        raise _too_large(most)
-                    if self._held > limits.held_bytes:
-                        raise Refusal(503, "busy", "too much is being written at one time", "try again soon", _AGAIN)
-                    complete = not message.get("more_body", False)
-            return piece if len(piece) == len(parts) else bytes(parts)
-        except TimeoutError:
-            text = f"the body was not complete after {seconds:g} s"
-            raise Refusal(408, "body_too_slow", text, "", _CLOSE) from None
-        finally:
-            if writes and not complete:
-                self._held -= len(parts)
-
-
-def _too_large(most: int) -> Refusal:
-    return Refusal(413, "body_too_large", f"the body exceeds {most} bytes", "", _CLOSE)
-
-
-class _Replay:
-    """`receive` that gives the body read already, then whatever the connection says."""
-
-    def __init__(self, body: bytes, receive: Receive) -> None:
-        self._body: bytes | None = body
-        self._receive = receive
-
-    async def __call__(self) -> Message:
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                return message
-
-
-class _Flow:
-    """`receive` of a body that the route reads piece by piece: bounded in size, and in the time that a piece takes."""
-
-    def __init__(self, receive: Receive, limits: Limits) -> None:
-        self._receive = receive
-        self._limits = limits
-        self._size = 0
-        self._complete = False
-
-    async def __call__(self) -> Message:
-        if self._complete:
-            return await self._receive()
-        try:
-            async with asyncio.timeout(self._limits.write_seconds):
-                message = await self._receive()
-        except TimeoutError:
-            text = f"no piece of the body came for {self._limits.write_seconds:g} s"
-            raise Refusal(408, "body_too_slow", text, "", _CLOSE) from None
-        self._size += len(message.get("body", b""))
-        # text takes several times the room of the rows in it
-        if self._size > 8 * self._limits.upload_bytes:
-            raise _too_large(8 * self._limits.upload_bytes)
-        self._complete = message["type"] == "http.disconnect" or not message.get("more_body", False)
-        return message
 
 
 class _Answer:

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from kymograph.server.guard import App, Receive, Scope, Send
+from kymograph.server.asgi import App, Receive, Scope, Send
 from kymograph.server.routes.answers import json_answer
 from kymograph.server.slot import StoreSlot
 from kymograph.server.state import ServerState

@@ -7,7 +7,7 @@ import re
 from starlette.responses import RedirectResponse
 
 from kymograph.errors import InvalidInput
-from kymograph.server.guard import App, Receive, Scope, Send
+from kymograph.server.asgi import App, Receive, Scope, Send
 
 _VALID = re.compile(r"(?:/[A-Za-z0-9._~-]+)+", re.ASCII)
 
