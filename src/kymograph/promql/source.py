@@ -104,6 +104,11 @@ class Source:
                 self._select_wide(schema, matchers, found)
         return found
 
+    def scalars(self, matchers: Sequence[LabelMatcher]) -> Ints:
+        """Ids, ascending, of the scalar series that satisfy every matcher."""
+        self._index.refresh(self._engine.series())
+        return self._index.select(matchers)[0]
+
     def _select_wide(self, schema: TableSchema, matchers: Sequence[LabelMatcher], found: Selection) -> None:
         fields = [name for name, kind in schema.fields if not pa.types.is_string(kind)]
         names = pa.array([f"{schema.name}_{name}" for name in fields], pa.string())

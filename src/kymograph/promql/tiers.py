@@ -29,6 +29,8 @@ from kymograph.promql.pieces import Pieces, of_samples
 from kymograph.promql.source import Selection, SeriesSet, Source
 
 RAW = "raw"
+# times up to which series have no samples that are looked at one by one: each reads the rollups once
+_FEW_BOUNDS = 4
 BEGINNING = -(2**62)
 
 
@@ -57,8 +59,8 @@ class Held:
         late: ranges of samples below the boundaries: sent again, or not in their summaries yet.
         tiers: finest first.
         lost: samples older than this may be gone, µs; BEGINNING where none is.
-        pushed: int64, for each asked series the time (µs) up to which its ring may have pushed samples out; BEGINNING
-            where it is no ring.
+        pushed: int64, for each asked series the time (µs) up to which its ring may have pushed samples out, or the
+            retention of its series removed them; BEGINNING where neither has.
         token: equal when nothing has changed.
     """
 
@@ -170,8 +172,12 @@ class _Reading:
         parts: list[Summaries] = []
         pushed = self._held.pushed
         out = pushed > max(start, self._held.lost - 1)
-        if out.any():
-            parts += self._alone(out, int(pushed.max()) + 1, (start, end), cuts, tiers)
+        bounds = np.unique(pushed[out])
+        below = BEGINNING
+        for bound in (bounds if len(bounds) <= _FEW_BOUNDS else bounds[-1:]).tolist():
+            mine = out & (pushed > below) & (pushed <= bound)
+            parts += self._alone(mine, bound + 1, (start, end), cuts, tiers)
+            below = bound
         if not out.all():
             parts += self._alone(~out, self._held.lost, (start, end), cuts, tiers)
         if (self._boundary > start).any():

@@ -51,8 +51,9 @@ class Presence:
         if held is not None:
             for level in held.levels:  # buckets (time - width, time]
                 self._seek(level.table, ids, there, level.boundary >= start, start, end + level.width - 1)
+            gone = min(end, max(held.lost, int(held.pushed.max()) + 1))
             for tier in held.tiers:  # buckets [time, time + width)
-                self._seek(tier.table, ids, there, ~there, start - tier.width + 1, min(end, held.lost))
+                self._seek(tier.table, ids, there, ~there, start - tier.width + 1, gone)
         return there
 
     def table(self, name: str, labels: Sequence[tuple[str, ...]]) -> bool:

@@ -6,8 +6,8 @@ from kymograph.store.ingest.verbs import IngestVerbs
 from kymograph.store.namespace_verbs import NamespaceVerbs
 from kymograph.store.query_verbs import QueryVerbs
 from kymograph.store.remote.verbs import RemoteVerbs
+from kymograph.store.retention.verbs import RetentionVerbs
 from kymograph.store.rings.verbs import RingVerbs
-from kymograph.store.rollups.verbs import RollupVerbs
 from kymograph.store.rules.verbs import RuleVerbs
 from kymograph.store.streams.verbs import StreamVerbs
 from kymograph.store.table_verbs import TableVerbs
@@ -18,7 +18,7 @@ class Store(
     RuleVerbs,
     RingVerbs,
     RemoteVerbs,
-    RollupVerbs,
+    RetentionVerbs,
     IngestVerbs,
     TableVerbs,
     QueryVerbs,

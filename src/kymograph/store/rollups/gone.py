@@ -1,4 +1,5 @@
-"""Samples that a rollup can no longer be made of: summarised in place, or pushed out of their ring. Its rows stay."""
+"""Samples that a rollup can no longer be made of: summarised in place, pushed out of their ring, or too old for the
+retention of their series. Its rows stay."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from kymograph.model.schema import SAMPLES, SERIES_ID
 from kymograph.model.summary import Ints
 from kymograph.model.time import TIME
 from kymograph.promql.tiers import BEGINNING
+from kymograph.store.retention.series import SeriesRetention
 from kymograph.store.rollups.definition import Rollup
 from kymograph.store.rollups.sources import group_numbers, numbered
 
@@ -32,6 +34,21 @@ def ring_bounds(engine: Engine, ids: Ints) -> Ints:
         ring = rings[number]
         found[np.searchsorted(ids, number)] = (time // ring.step - ring.slots + 1) * ring.step - 1
     return found
+
+
+class Gone:
+    """What is neither there as samples nor in place of them: only rollups know more."""
+
+    def __init__(self, engine: Engine, aged: SeriesRetention) -> None:
+        self._engine, self._aged = engine, aged
+
+    def __call__(self, ids: Ints) -> Ints:
+        """See `Bounds`."""
+        return np.maximum(ring_bounds(self._engine, ids), self._aged.bounds(ids))
+
+    def any(self) -> bool:
+        """Whether that can be so of any series."""
+        return bool(self._engine.rings.all() or self._aged.lines())
 
 
 def gone_of(engine: Engine, rollup: Rollup, bounds: Bounds) -> Callable[[pa.Table], Ints]:

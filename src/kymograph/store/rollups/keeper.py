@@ -20,7 +20,7 @@ from kymograph.store.jobs import now_micros
 from kymograph.store.rollups import definition, touched
 from kymograph.store.rollups.definition import ROWS, Rollup
 from kymograph.store.rollups.downsampling import Downsampling
-from kymograph.store.rollups.gone import ring_bounds
+from kymograph.store.rollups.gone import Gone
 from kymograph.store.rollups.levels import DOCUMENT, KEY, State
 from kymograph.store.rollups.lines import Line, boundaries, table_of
 from kymograph.store.rollups.replaced import replaced
@@ -33,8 +33,10 @@ _VALUE = "value"
 class WritersKeeper:
     """Of the store that writes: from what it has in memory."""
 
-    def __init__(self, engine: Engine, noted: Touched, rollups: Rollups, downsampling: Downsampling) -> None:
-        self._engine, self._touched = engine, noted
+    def __init__(
+        self, engine: Engine, noted: Touched, rollups: Rollups, downsampling: Downsampling, gone: Gone
+    ) -> None:
+        self._engine, self._touched, self._gone = engine, noted, gone
         self._rollups, self._downsampling = rollups, downsampling
 
     def held(self, ids: Ints) -> Held | None:
@@ -43,7 +45,7 @@ class WritersKeeper:
             state = self._downsampling.state
             late = self._touched.ranges(KEY)
         bounds, tiers = self._downsampling.boundaries(ids), _tiers(self._engine, self._now())
-        return _held(self._engine, ids, bounds, late, tiers, self._touched.lost(SAMPLES), state.count)
+        return _held(self._gone, ids, bounds, late, tiers, self._touched.lost(SAMPLES), state.count)
 
     def beside(self, table: str) -> tuple[list[Tier], int]:
         """See `promql.tiers.Keeper`."""
@@ -51,7 +53,7 @@ class WritersKeeper:
 
     def tiers_of(self, table: str, series: Callable[[], Ints]) -> list[SqlTier]:
         """See `sql.partial.tier.TierKeeper`."""
-        return _sql_tiers(self._engine, self._now(), table, self._touched.lost(table), series)
+        return _sql_tiers(self._engine, self._now(), table, self._touched.lost(table), self._gone, series)
 
     def replaced(self, ids: Ints, start: int | None, end: int | None) -> Replaced | None:
         """See `sql.partial.tier.TierKeeper`."""
@@ -67,6 +69,10 @@ class WritersKeeper:
         """See `sql.partial.tier.TierKeeper`."""
         return _replaced(self._downsampling.state)
 
+    def summarises(self) -> bool:
+        """See `sql.partial.tier.TierKeeper`."""
+        return bool(self._rollups.known()) or self.replaced_upto() is not None
+
     def _now(self) -> _Now:
         known = self._rollups.known()
         upto = {name: self._touched.upto(name) for name in known}
@@ -79,8 +85,8 @@ class WritersKeeper:
 class ReadersKeeper:
     """Of a store that reads beside the writing process: from the documents that it leaves."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, gone: Gone) -> None:
+        self._engine, self._gone = engine, gone
         self._index = LabelIndex()
 
     def held(self, ids: Ints) -> Held | None:
@@ -90,7 +96,7 @@ class ReadersKeeper:
         state = State.of(told)
         bounds = boundaries(((line, self._ids(line)) for line in state.lines), ids)
         late = _ranges(engine.documents(touched.DOCUMENT), KEY)
-        return _held(engine, ids, bounds, late, _tiers(engine, self._now()), self._lost(SAMPLES), told)
+        return _held(self._gone, ids, bounds, late, _tiers(engine, self._now()), self._lost(SAMPLES), told)
 
     def beside(self, table: str) -> tuple[list[Tier], int]:
         """See `promql.tiers.Keeper`."""
@@ -98,7 +104,7 @@ class ReadersKeeper:
 
     def tiers_of(self, table: str, series: Callable[[], Ints]) -> list[SqlTier]:
         """See `sql.partial.tier.TierKeeper`."""
-        return _sql_tiers(self._engine, self._now(), table, self._lost(table), series)
+        return _sql_tiers(self._engine, self._now(), table, self._lost(table), self._gone, series)
 
     def replaced(self, ids: Ints, start: int | None, end: int | None) -> Replaced | None:
         """See `sql.partial.tier.TierKeeper`."""
@@ -114,6 +120,10 @@ class ReadersKeeper:
     def replaced_upto(self) -> int | None:
         """See `sql.partial.tier.TierKeeper`."""
         return _replaced(State.of(self._engine.get_document(*DOCUMENT)))
+
+    def summarises(self) -> bool:
+        """See `sql.partial.tier.TierKeeper`."""
+        return bool(self._engine.documents(definition.DOCUMENT)) or self.replaced_upto() is not None
 
     def _now(self) -> _Now:
         engine = self._engine
@@ -193,11 +203,13 @@ def _table_tiers(engine: Engine, now: _Now, table: str) -> list[Tier]:
     return sorted(found, key=lambda tier: tier.width)
 
 
-def _sql_tiers(engine: Engine, now: _Now, table: str, lost: int, series: Callable[[], Ints]) -> list[SqlTier]:
+def _sql_tiers(
+    engine: Engine, now: _Now, table: str, lost: int, gone: Gone, series: Callable[[], Ints]
+) -> list[SqlTier]:
     """The rollups of a table or of samples, coarsest first, and of equal ones those by labels, which have fewer rows."""
     found = []
-    if table == SAMPLES and now.known and engine.rings.all():
-        lost = max(lost, int(ring_bounds(engine, series()).max(initial=BEGINNING)) + 1)
+    if table == SAMPLES and now.known and gone.any():
+        lost = max(lost, int(gone(series()).max(initial=BEGINNING)) + 1)
     for name, rollup in now.known.items():
         if rollup.query or now.known[now.chain(name)[-1]].source != table:
             continue
@@ -219,7 +231,7 @@ def _replaced(state: State) -> int | None:
 
 
 def _held(
-    engine: Engine,
+    gone: Gone,
     ids: Ints,
     bounds: dict[int, Ints],
     late: Iterable[Range],
@@ -231,5 +243,5 @@ def _held(
         return None
     levels = tuple(Level(table_of(interval), interval, bound) for interval, bound in bounds.items())
     # without a rollup nobody knows what has gone
-    pushed = ring_bounds(engine, ids) if tiers else np.full(len(ids), BEGINNING, np.int64)
+    pushed = gone(ids) if tiers else np.full(len(ids), BEGINNING, np.int64)
     return Held(levels, tuple(late), tuple(sorted(tiers, key=lambda tier: tier.width)), lost, pushed, token)

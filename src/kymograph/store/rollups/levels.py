@@ -122,10 +122,14 @@ def append_level(engine: Engine, interval: int, made: Timed) -> None:
 
 def delete_inside(engine: Engine, matchers: tuple[Matcher, ...], start: int | None, end: int | None) -> None:
     """Remove the summaries all of whose samples could only lie in [start, end)."""
-    for name, schema in engine.tables().items():
-        if name.startswith(TABLE) and _is_level(schema):
-            width = parse_duration(name.removeprefix(TABLE))
-            engine.delete(name, matchers, None if start is None else start + width - 1, end)
+    for name in level_tables(engine):
+        width = parse_duration(name.removeprefix(TABLE))
+        engine.delete(name, matchers, None if start is None else start + width - 1, end)
+
+
+def level_tables(engine: Engine) -> list[str]:
+    """The tables of summaries in place of samples."""
+    return [name for name, schema in engine.tables().items() if name.startswith(TABLE) and _is_level(schema)]
 
 
 def _is_level(schema: TableSchema) -> bool:

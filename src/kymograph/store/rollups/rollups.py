@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from kymograph.options import Retention
 from kymograph.store.jobs import now_micros
 from kymograph.store.rollups.compute import compute
 from kymograph.store.rollups.definition import DOCUMENT, ROWS, Rollup, defined, schema_of
-from kymograph.store.rollups.gone import Bounds, gone_of, ring_bounds
+from kymograph.store.rollups.gone import Bounds, gone_of
 from kymograph.store.rollups.refresh import replace
 from kymograph.store.rollups.sources import slices
 from kymograph.store.rollups.touched import Range, Touched, Watch
@@ -29,15 +30,17 @@ if TYPE_CHECKING:
 class Rollups:
     """Definitions, what each has summarised so far, and the work. One per writing store; safe for many threads."""
 
-    def __init__(self, engine: Engine, touched: Touched, ask: Ask, check: Callable[[], None]) -> None:
-        """`ask` runs SQL with parameters, for SQL rollups; `check` raises when the store is closed."""
+    def __init__(self, engine: Engine, touched: Touched, ask: Ask, check: Callable[[], None], bounds: Bounds) -> None:
+        """`ask` runs SQL with parameters, for SQL rollups; `check` raises when the store is closed.
+
+        `bounds`: samples that are gone; who replaces them in place knows more, and puts it here.
+        """
         self._engine, self._touched, self._ask, self.check = engine, touched, ask, check
         self._working = threading.RLock()
         # time of the oldest row of each source, and deletions there
         self._seen: dict[str, tuple[int, int]] = {}
         self._known = {name: Rollup.from_document(told) for name, told in engine.documents(DOCUMENT).items()}
-        # samples that are elsewhere; who replaces them in place knows more
-        self.bounds: Bounds = lambda ids: ring_bounds(engine, ids)
+        self.bounds = bounds
 
     def known(self) -> dict[str, Rollup]:
         """All definitions by name."""
@@ -175,6 +178,16 @@ class Rollups:
                 stretches = 1
             late = self._late(rollup, now)
             return rows + late[0], stretches + late[1]
+
+    @contextmanager
+    def seen(self, table: str) -> Iterator[int]:
+        """Every rollup of a table is brought up to date, and nothing is made in here; up to when all have it, µs."""
+        with self._working:
+            now = now_micros()
+            names = [name for name, rollup in self._known.items() if table in rollup.tables]
+            for name in names:
+                self.advance(name, now)
+            yield min([now, *(self._touched.upto(name) for name in names)])
 
     def _late(self, rollup: Rollup, now: int) -> tuple[int, int]:
         """Make anew what was touched after it had been summarised."""

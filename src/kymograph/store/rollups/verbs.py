@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
 from kymograph.engine.interface import Engine
 from kymograph.errors import InvalidInput, ReadOnly
+from kymograph.model.schema import SAMPLES
 from kymograph.model.time import to_micros
 from kymograph.options import QueryLimits, Retention, StoreOptions, parse_duration
 from kymograph.promql.tiers import Tiers
 from kymograph.store.jobs import Job
 from kymograph.store.namespaces import Place
 from kymograph.store.query_verbs import QueryVerbs
+from kymograph.store.retention.series import SeriesRetention
 from kymograph.store.rollups.definition import bucket_width
 from kymograph.store.rollups.downsampling import Downsampling
+from kymograph.store.rollups.gone import Gone
 from kymograph.store.rollups.keeper import ReadersKeeper, WritersKeeper
 from kymograph.store.rollups.levels import DOCUMENT, State, policies
 from kymograph.store.rollups.lines import chosen_of, policy_of
 from kymograph.store.rollups.rollups import Rollups
 from kymograph.store.rollups.touched import Touched
-from kymograph.store.rollups.watched import Watched
+from kymograph.store.rollups.watched import Watched, unwatched
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -118,7 +122,7 @@ class RollupVerbs(QueryVerbs):
         """
         if isinstance(self.engine, Watched):
             return self._rollups().listing()
-        return Rollups(self.engine, Touched(self.engine), self._asked, self._check).listing()
+        return Rollups(self.engine, Touched(self.engine), self._asked, self._check, self._gone()).listing()
 
     def refresh_rollup(self, name: str, start: Any = None, end: Any = None) -> int:
         """Bring a rollup and those below it up to date; with a range, make the buckets that meet it anew too.
@@ -217,7 +221,24 @@ class RollupVerbs(QueryVerbs):
 
     def _rollups(self) -> Rollups:
         watched = self._watched()
-        return self._kept("rollups", lambda: Rollups(cast(Engine, watched), watched.touched, self._asked, self._check))
+        return self._kept(
+            "rollups",
+            lambda: Rollups(cast(Engine, watched), watched.touched, self._asked, self._check, self._gone()),
+        )
+
+    def _gone(self) -> Gone:
+        return Gone(self._engine, self._series_retention())
+
+    def _series_retention(self) -> SeriesRetention:
+        return self._kept(
+            "series retention",
+            lambda: SeriesRetention(
+                unwatched(self._engine), lambda matchers: self._series_source().scalars(matchers), self._seen
+            ),
+        )
+
+    def _seen(self) -> AbstractContextManager[int]:
+        return self._rollups().seen(SAMPLES)
 
     def _asked(self, text: str, params: Mapping[str, Any]) -> pa.Table:
         return self._sql_session().query(text, params, QueryLimits(timeout=None)).arrow()
@@ -246,8 +267,8 @@ class RollupVerbs(QueryVerbs):
 
     def _keeper(self) -> WritersKeeper | ReadersKeeper:
         if not isinstance(self.engine, Watched):
-            return ReadersKeeper(self.engine)
-        return WritersKeeper(self.engine, self.engine.touched, self._rollups(), self._downsampling())
+            return ReadersKeeper(self.engine, self._gone())
+        return WritersKeeper(self.engine, self.engine.touched, self._rollups(), self._downsampling(), self._gone())
 
     def run_rollups(self) -> str:
         """Do now what the background does every half minute: bring rollups up to date, apply downsampling policies.
