@@ -17,6 +17,7 @@ from kymograph.promql.labels import sort_key
 from kymograph.promql.limits import Meter, PromLimits
 from kymograph.promql.parse import parse
 from kymograph.promql.result import PromResult
+from kymograph.promql.runs import picked
 from kymograph.promql.source import SeriesSet, Source
 
 LOOKBACK = 300_000_000
@@ -149,13 +150,12 @@ class _Query:
         counts = np.diff(series.offsets)
         rows = sorted(np.flatnonzero(counts).tolist(), key=lambda row: sort_key(series.labels[row]))
         labels = [series.labels[row] for row in rows]
-        offsets = np.concatenate([[0], np.cumsum(counts[rows])]) if rows else np.zeros(1, np.int64)
-        places = np.arange(int(offsets[-1])) + np.repeat(series.offsets[rows] - offsets[:-1], counts[rows])
+        times, values, offsets = picked(series.times, series.values, series.offsets, np.array(rows, np.int64))
         return PromResult(
             "matrix",
             labels,
-            series.times[places],
-            series.values[places],
+            times,
+            values,
             offsets,
             warnings=self._notes.warnings,
             infos=self._notes.infos,

@@ -93,6 +93,17 @@ def joined(parts: Sequence[Part], size: int) -> tuple[Ints, _Floats, Ints]:
     return np.concatenate([times[i] for i in ordered]), np.concatenate([values[i] for i in ordered]), offsets
 
 
+def picked(times: Ints, values: _Floats, offsets: Ints, rows: Ints) -> tuple[Ints, _Floats, Ints]:
+    """Copies of the samples of some series in the order of `rows`: times, values and offsets."""
+    low, high = offsets[rows], offsets[rows + 1]
+    bounds = np.concatenate(([0], np.cumsum(high - low)))
+    if bounds[-1] < _SHORT * len(rows) or not len(rows):
+        places = np.arange(int(bounds[-1])) + np.repeat(low - bounds[:-1], high - low)
+        return times[places], values[places], bounds
+    spans = list(map(slice, low.tolist(), high.tolist()))
+    return np.concatenate([times[span] for span in spans]), np.concatenate([values[span] for span in spans]), bounds
+
+
 def _one(arrays: Sequence[Any]) -> Any:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from kymograph.promql.runs import Part, edges, joined
+from kymograph.promql.runs import Part, edges, joined, picked
 
 SIZE = 12
 
@@ -73,3 +75,17 @@ def test_nothing_at_all() -> None:
     assert edges(np.zeros(0, np.int64)).tolist() == [0]
     empty = Part.of(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     assert joined([empty], 3)[2].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("most", [3, 100])
+def test_picked_is_a_copy_of_some_series(most: int) -> None:
+    """Whether their runs are short or long."""
+    counts = np.random.default_rng(most).integers(1, most, 20)
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    times = np.arange(offsets[-1])
+    for rows in ([], [7], [3, 0, 19], list(range(20))):
+        some, values, bounds = picked(times, times / 2, offsets, np.array(rows, np.int64))
+        found = [some[low:high].tolist() for low, high in pairwise(bounds.tolist())]
+        assert found == [times[offsets[row] : offsets[row + 1]].tolist() for row in rows]
+        assert values.tolist() == (some / 2).tolist()
+        assert not np.shares_memory(some, times)
