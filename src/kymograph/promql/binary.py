@@ -22,6 +22,11 @@ _MANY_TO_ONE = "multiple matches for labels: many-to-one matching must be explic
 
 
 def scalars(operator: str, left: Floats, right: Floats) -> Floats:
+    if operator in ("default", "if", "ifnot"):  # NaN stands for no value
+        value, there = (
+            (right, ~np.isnan(left)) if operator == "default" else (np.nan, np.isnan(right) ^ (operator == "if"))
+        )
+        return np.where(there, left, value)
     found: Any = (ARITHMETIC.get(operator) or COMPARE[operator])(left, right)
     return np.asarray(found, np.float64)
 

@@ -120,10 +120,11 @@ class _Checker:
             if kind_of(side) not in ("scalar", "vector"):
                 self._fail("binary expression must contain only scalar and instant vector types", side)
         kinds = {kind_of(node.left), kind_of(node.right)}
+        fills = node.operator in ("default", "if", "ifnot")
         if kinds == {"scalar"} and node.operator in COMPARISONS and not node.returns_bool:
             raise ParseError("comparisons between scalars must use BOOL modifier", self._text, node.sign)
         if "scalar" in kinds:
-            if node.operator in SETS and not (node.operator in ("default", "if", "ifnot") and "vector" in kinds):
+            if node.operator in SETS and not fills:
                 self._fail(f'set operator "{node.operator}" not allowed in binary scalar expression', node)
             if node.matching.given or node.matching.fill_left is not None or node.matching.fill_right is not None:
                 self._fail("vector matching only allowed between instant vectors", node)

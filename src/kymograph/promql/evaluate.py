@@ -13,7 +13,7 @@ from kymograph.promql.ast import Node, When
 from kymograph.promql.beside import Cuts
 from kymograph.promql.fixed import is_fixed
 from kymograph.promql.frame import Frame, Grid, Notes, empty
-from kymograph.promql.functions import COMPARISONS
+from kymograph.promql.functions import COMPARISONS, SETS
 from kymograph.promql.labels import is_label_name, quoted
 from kymograph.promql.lexer import place
 from kymograph.promql.limits import Meter
@@ -227,7 +227,7 @@ class Evaluator:
         right = self.evaluate(node.right)
         assert not isinstance(left, str)
         assert not isinstance(right, str)
-        if node.operator in ("and", "or", "unless", "if", "ifnot", "default"):
+        if node.operator in SETS and (isinstance(left, Frame) or isinstance(right, Frame)):
             return binary.sets(node, left, right).pruned()
         if isinstance(left, Frame) and isinstance(right, Frame):
             frame = binary.vectors(node, left, right, self.meter)

@@ -7,7 +7,7 @@ from kymograph.promql.ast import Node
 from kymograph.promql.instant import CALENDAR
 
 # these look at the evaluation time, at the time of a sample, or at the steps themselves
-_TIMED = frozenset(("time", "timestamp", "predict_linear", "lag", "start", "end", "step", "range", "now", *CALENDAR))
+_TIMED = frozenset(("time", "timestamp", "predict_linear", "start", "end", "step", "range", "now", *CALENDAR))
 _STEPPED = ("range_", "running_", "keep_", "interpolate", "remove_resets")
 
 

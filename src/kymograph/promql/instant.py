@@ -41,8 +41,9 @@ ELEMENTWISE: dict[str, Callable[[Floats], Floats]] = {
     "sinh": np.sinh,
     "tan": np.tan,
     "tanh": np.tanh,
-    "deg": lambda x: x * (180 / np.pi),
-    "rad": lambda x: x * (np.pi / 180),
+    # in Prometheus' order, for the same last digit
+    "deg": lambda x: x * 180 / np.pi,
+    "rad": lambda x: x * np.pi / 180,
 }
 
 

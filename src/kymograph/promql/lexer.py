@@ -43,9 +43,9 @@ class ParseError(QueryError):
 
 
 def place(text: str, position: int) -> str:
-    """`line:column` of a position, both from 1."""
-    line = text.count("\n", 0, position)
-    return f"{line + 1}:{position - (text.rfind(chr(10), 0, position) + 1) + 1}"
+    """`line:column` of a position, both from 1; columns are bytes, as to Prometheus."""
+    line = text[text.rfind("\n", 0, position) + 1 : position]
+    return f"{text.count(chr(10), 0, position) + 1}:{len(line.encode('utf-8', 'surrogatepass')) + 1}"
 
 
 @dataclass(frozen=True, slots=True)

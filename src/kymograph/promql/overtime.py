@@ -100,11 +100,11 @@ def _first_place(values: Floats, inside: Bools, last: bool, largest: bool) -> An
     return (hit.shape[1] - 1 - hit[:, ::-1].argmax(axis=1)) if last else hit.argmax(axis=1)
 
 
-def when(windows: Windows, *, largest: bool, last: bool) -> Answer:
-    """Seconds of the first or last sample with the largest or smallest value."""
+def when(windows: Windows, *, largest: bool) -> Answer:
+    """Seconds of the last sample with the largest or smallest value."""
     found = np.zeros(windows.lo.size)
     for part, places, inside in windows.padded():
-        column = _first_place(windows.values[places], inside, last, largest)
+        column = _first_place(windows.values[places], inside, True, largest)
         found[part] = windows.times[places[np.arange(len(part)), column]] / 1e6
     return found.reshape(windows.lo.shape), _there(windows)
 
@@ -218,7 +218,7 @@ def _signed(windows: Windows, sign: Callable[..., Any]) -> Windows:
 
 
 def _lag(windows: Windows) -> Answer:
-    return (windows.steps - windows.at(windows.times, windows.hi - 1)) / 1e6, _there(windows)
+    return (windows.ends - windows.at(windows.times, windows.hi - 1)) / 1e6, _there(windows)
 
 
 def _lifetime(windows: Windows) -> Answer:
@@ -265,12 +265,12 @@ OVER_TIME: dict[str, Callable[..., Answer]] = {
     "stdvar_over_time": lambda w: (per_window(w, variance), _there(w)),
     "mad_over_time": lambda w: (per_window(w, _apart_from_median), _there(w)),
     "median_over_time": lambda w: quantiles(w, np.array([0.5])),
-    "ts_of_max_over_time": lambda w: when(w, largest=True, last=True),
-    "ts_of_min_over_time": lambda w: when(w, largest=False, last=True),
+    "ts_of_max_over_time": lambda w: when(w, largest=True),
+    "ts_of_min_over_time": lambda w: when(w, largest=False),
     "ts_of_first_over_time": _at_first,
     "ts_of_last_over_time": _at_last,
-    "tmax_over_time": lambda w: when(w, largest=True, last=False),
-    "tmin_over_time": lambda w: when(w, largest=False, last=False),
+    "tmax_over_time": lambda w: when(w, largest=True),
+    "tmin_over_time": lambda w: when(w, largest=False),
     "tfirst_over_time": _at_first,
     "tlast_over_time": _at_last,
     "share_le_over_time": lambda w, bound: share(w, bound, np.less_equal, of_all=True),

@@ -145,7 +145,7 @@ PIECEWISE: dict[str, Callable[[PieceWindows], Answer]] = {
     "sum2_over_time": lambda w: (_squares(w), w.present),
     "rate_over_sum": lambda w: (_sum(w) / (w.width / 1e6), w.present),
     "lifetime": lambda w: ((w.last_edge[1] - w.first_edge[1]) / 1e6, w.present),
-    "lag": lambda w: ((w.steps - w.last_edge[1]) / 1e6, w.present),
+    "lag": lambda w: ((w.ends - w.last_edge[1]) / 1e6, w.present),
     "scrape_interval": lambda w: ((w.last_edge[1] - w.first_edge[1]) / 1e6 / (w.weight - 1), w.weight >= 2),
     "integrate": lambda w: _integral(w, ("positive", "negative")),
     "integrate_positive": lambda w: _integral(w, ("positive",)),

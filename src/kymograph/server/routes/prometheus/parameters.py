@@ -24,6 +24,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,]([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII
 )
+_DURATION = re.compile("".join(f"(?:[0-9]+{unit})?" for unit in ("y", "w", "d", "h", "m", "s", "ms")), re.ASCII)
 # what Prometheus' own client sends for "since ever" and "for ever"
 _EDGES = {"-292273086-05-16T16:47:06Z": MIN_TIME, "292277025-08-18T07:12:54.999999999Z": MAX_TIME}
 
@@ -64,7 +65,7 @@ class Parameters:
         if not text and default is not None:
             return default
         found = _instant(text)
-        if found is None:
+        if found is None or not MIN_TIME <= found <= MAX_TIME:
             said = "" if default is None else f"Invalid time value for '{name}': "
             raise invalid(name, f'{said}cannot parse "{text}" to a valid timestamp')
         return found
@@ -94,7 +95,12 @@ class Parameters:
 
     def span(self) -> tuple[int, int]:
         """`start` and `end`, both included; the whole of time where they are not given."""
-        return self.time("start", MIN_TIME), self.time("end", MAX_TIME)
+        return self._end("start", MIN_TIME), self._end("end", MAX_TIME)
+
+    def _end(self, name: str, default: int) -> int:
+        """A time that may be further off than any sample: for ever is said in many ways."""
+        found = _instant(self.text(name))
+        return self.time(name, default) if found is None else min(max(found, MIN_TIME), MAX_TIME)
 
 
 def invalid(name: str, message: str) -> InvalidInput:
@@ -103,12 +109,12 @@ def invalid(name: str, message: str) -> InvalidInput:
 
 
 def _instant(text: str) -> int | None:
+    """µs, also beyond what is stored; None for what is no time."""
     if text.lstrip("+") in _EDGES:
         return _EDGES[text.lstrip("+")]
     if _NUMBER.fullmatch(text):
         seconds = float(text)
-        micros = _milliseconds(seconds) * 1000 if math.isfinite(seconds) else MAX_TIME + 1
-        return micros if MIN_TIME <= micros <= MAX_TIME else None
+        return _milliseconds(seconds) * 1000 if math.isfinite(seconds) else None
     match = _RFC3339.fullmatch(text)
     if match is None:
         return None
@@ -133,7 +139,7 @@ def _duration(name: str, text: str) -> int:
         if not abs(micros) < 2**63 / 1000:
             raise invalid(name, f'cannot parse "{text}" to a valid duration. It overflows int64')
         return round(micros)
-    if re.fullmatch(r"(?:[0-9]+(?:ms|[ywdhms]))+", text, re.ASCII):
+    if text and _DURATION.fullmatch(text):
         try:
             return parse_duration(text)
         except InvalidInput:
