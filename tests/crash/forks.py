@@ -73,7 +73,7 @@ class Forks:
 
     def close(self) -> None:
         self._socket.close()
-        self._process.wait(30)
+        self._process.wait(120)
 
 
 def serve(handle: int) -> None:

@@ -13,7 +13,8 @@ from tests.crash.scenarios import PREFIX
 
 def test_two_readers_beside_a_writer(forks: Forks, tmp_path: Path) -> None:
     folder, counter = tmp_path / "store", tmp_path / "counter"
-    counter.write_bytes(struct.pack("<qq", 0, 0))
+    # rows committed, whether the writer has ended, and how often each reader has looked
+    counter.write_bytes(struct.pack("<qqqq", 0, 0, 0, 0))
     engine = LocalEngine(folder, StoreOptions(sync="normal"))
     engine.create_table(PREFIX)
     engine.close()
