@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kymograph.errors import InvalidInput, MissingDependency, NotFound
+from kymograph.errors import InvalidInput, MissingDependency, NotFound, StorageError
 from kymograph.options import StoreOptions, parse_duration, parse_size
 from kymograph.store.namespaces import Bounds, check_namespace
 
@@ -137,8 +137,11 @@ def _folder(target: str | os.PathLike[str]) -> Path:
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise InvalidInput(f"{target!r} is not a folder's name")
     path = Path(text).expanduser()
-    if path.exists() and not path.is_dir():
-        raise InvalidInput(f"{path} is a file, not a folder")
+    try:
+        if path.exists() and not path.is_dir():
+            raise InvalidInput(f"{path} is a file, not a folder")
+    except OSError as problem:  # a name that is too long, a folder above it that may not be looked into
+        raise StorageError(f"{text[:200]}: {problem.strerror or problem}") from problem
     return path
 
 

@@ -53,7 +53,11 @@ def _moment(text: str) -> int:
         return to_micros(int(text))
     if re.fullmatch(r"([0-9.]+(us|ms|s|m|h|d|w|y))+", text, re.ASCII):
         return clock.time_ns() // 1000 - parse_duration(text)
-    return to_micros(text)
+    try:
+        return to_micros(text)
+    except InvalidInput as problem:
+        problem.hint = "give 2026-01-31T12:00:00Z, int µs since 1970, or a duration before now, such as 24h"
+        raise
 
 
 DURATION = _Parsed("DURATION", parse_duration)
@@ -103,9 +107,13 @@ def opened(dir: Path, *, read_only: bool = False, create: bool = False, **option
             "this verb takes the folder of a store, not the address of a server",
             hint="ask the server itself over HTTP: its page /docs says how",
         )
+    if len(dir.parts) > 1 and re.fullmatch(r"[a-z+]{2,}:", dir.parts[0]):
+        raise InvalidInput(
+            f"{dir.parts[0]}// is no place for a store", hint="give a folder; kymo stream takes http:// too"
+        )
+    if not create and not dir.is_dir():
+        raise NotFound(f"there is no folder {dir}", hint="kymo serve and kymo import make one")
     if not create and not read_only:
-        if not dir.is_dir():
-            raise NotFound(f"there is no folder {dir}")
         # what is damaged is for the writing process to deal with
         with suppress(Corrupt):
             connect(dir, read_only=True).close()

@@ -163,6 +163,11 @@ class Database:
             code = getattr(problem, "sqlite_errorname", "")
             if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_SCHEMA")) or "no such" in text:
                 raise Corrupt(f"{self.path} is damaged: {text}", hint="run kymo check --repair") from problem
+            if code.startswith("SQLITE_READONLY"):
+                raise StorageError(
+                    f"{self.path} may not be written by this user, which reading needs, too",
+                    hint="its log says who reads; give the user the right to write there, or open a copy",
+                ) from problem
             raise StorageError(f"{self.path}: {text}") from problem
 
     @contextlib.contextmanager

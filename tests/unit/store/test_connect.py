@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 import kymograph
-from kymograph.errors import DiskFull, InvalidInput, MissingDependency, NotFound, ReadOnly, StoreClosed, StoreLocked
+from kymograph.errors import (
+    DiskFull,
+    InvalidInput,
+    MissingDependency,
+    NotFound,
+    ReadOnly,
+    StorageError,
+    StoreClosed,
+    StoreLocked,
+)
 from kymograph.local.engine import LocalEngine
 from kymograph.options import StoreOptions
 from kymograph.store.store import Store
@@ -61,6 +70,12 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InvalidInput, match="file"):
         kymograph.connect(tmp_path / "file")
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    for read_only in (False, True):
+        with pytest.raises(StorageError, match="too long"):
+            kymograph.connect(tmp_path / ("x" * 300), read_only=read_only)
 
 
 def test_read_only_makes_no_folder(folder: Path) -> None:

@@ -40,7 +40,7 @@ def form_of(name: str, given: str | None = None) -> Form:
             return _BY_SUFFIX[suffix]
         if suffix not in _COMPRESSED:
             break
-    raise InvalidInput(f"the name {name} does not tell its format", hint="say --format " + "|".join(FORMS))
+    raise InvalidInput(f"the name {name} does not tell its format", hint="say --format csv|json|parquet|arrow")
 
 
 def compression_of(name: str) -> str | None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from kymograph.errors import InvalidInput
 from kymograph.model.schema import TableSchema
+from kymograph.model.time import TIME
 from kymograph.store.exchange.export import METADATA
 
 _CSV_BLOCK = 4 * 2**20
@@ -24,7 +25,7 @@ def csv_texts(file: Any) -> Iterator[pa.Table]:
     """Chunks of a CSV file with a header, all columns text; a cell without anything in it is null, `""` is empty.
 
     Raises:
-        InvalidInput: no header, or a column that is there twice.
+        InvalidInput: no header, none with the column time, or a column that is there twice.
     """
     start = file.read(_CSV_BLOCK)
     header = next(csv.reader(io.StringIO(start.decode("utf-8-sig", "replace"), newline="")), [])
@@ -32,6 +33,8 @@ def csv_texts(file: Any) -> Iterator[pa.Table]:
         raise InvalidInput("there is no header line")
     if len(set(header)) != len(header):
         raise InvalidInput(f"column {next(n for n in header if header.count(n) > 1)!r} is there twice")
+    if TIME not in header:
+        raise InvalidInput("there is no column time", hint="the first line names the columns")
     with pa_csv.open_csv(
         _Again(start, file),
         # in one thread, because only then does a parse error name the row
