@@ -17,12 +17,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from kymograph.errors import Corrupt, NotFound
-from kymograph.local.block import Block, OpenFiles, encode, footer, new_path
+from kymograph.local.block import Block, OpenFiles
 from kymograph.local.budget import Budget
 from kymograph.local.cache import ColumnCache
 from kymograph.local.catalog import BlockRow, Catalog
 from kymograph.local.encoding import EncodingChooser
 from kymograph.local.files import Files
+from kymograph.local.format import encode, footer, new_path
 from kymograph.local.head import Head, Run
 from kymograph.local.latest import LatestRows
 from kymograph.local.registry import LocalRegistry

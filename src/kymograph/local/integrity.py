@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from kymograph.engine.interface import CheckReport, Damage
 from kymograph.errors import Corrupt, StorageError
-from kymograph.local.block import PAGE_ROWS, Block, NewerBlock, RowGroup, canonical, decode_metadata, open_parquet
+from kymograph.local.block import Block, RowGroup, canonical, open_parquet
 from kymograph.local.catalog import BlockRow
 from kymograph.local.folder import Folder, Table
+from kymograph.local.format import PAGE_ROWS, NewerBlock, decode_metadata
 from kymograph.local.ring_integrity import check_rings
 from kymograph.local.rows import common_positions, gather, select
 from kymograph.local.samples import is_stored

@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 
 from kymograph.errors import Corrupt, KymographError
 from kymograph.local import ring_rows, settings
-from kymograph.local.block import NewerBlock, decode_metadata, file_checksum, footer
+from kymograph.local.block import file_checksum
 from kymograph.local.catalog import BlockRow, Catalog
 from kymograph.local.commit import decode_batches
 from kymograph.local.database import CATALOG, good_rows, log_bytes
 from kymograph.local.files import Files, storage_errors
+from kymograph.local.format import NewerBlock, decode_metadata, footer
 from kymograph.local.settings import Kept
 from kymograph.local.streams import recovery as streams
 from kymograph.model.schema import SAMPLES, TableSchema

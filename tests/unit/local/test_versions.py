@@ -60,7 +60,7 @@ def sealed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a block of version 2, seen by a release that knows none but the first."""
     with kymograph.connect(folder) as store:
         store.seal()
-    monkeypatch.setattr("kymograph.local.block.VERSION", 1)
+    monkeypatch.setattr("kymograph.local.format.VERSION", 1)
     return folder
 
 
