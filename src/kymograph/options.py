@@ -116,6 +116,7 @@ class StoreOptions:
         prune_every: pause between retention runs, µs.
         max_series: scalar series there may be in all; None is unbounded.
         max_new_series: scalar series that may be new within an hour (counted since opening); None is unbounded.
+        max_fields: fields that a table may come to have; None is unbounded. Each is a column of its own in every block.
         exemplars: how many exemplars of scalar series are kept, the newest; 0 keeps none that come.
         read_only: open beside a writer; sees committed rows, writes nothing.
     """
@@ -129,6 +130,7 @@ class StoreOptions:
     prune_every: int = 300 * 10**6
     max_series: int | None = None
     max_new_series: int | None = None
+    max_fields: int | None = 1000
     exemplars: int = 100_000
     read_only: bool = False
 
@@ -137,7 +139,9 @@ class StoreOptions:
             raise InvalidInput(f"sync must be full, normal or off, not {self.sync!r}")
         sizes = ("head_bytes", "seal_after", "prune_every", "cache_bytes", "exemplars")
         bounds = tuple(
-            name for name in ("cap", "age", "max_series", "max_new_series") if getattr(self, name) is not None
+            name
+            for name in ("cap", "age", "max_series", "max_new_series", "max_fields")
+            if getattr(self, name) is not None
         )
         for name in (*sizes, *bounds):
             if type(getattr(self, name)) is not int:
@@ -153,6 +157,8 @@ class StoreOptions:
         for name in ("max_series", "max_new_series"):
             if getattr(self, name) is not None and getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.max_fields is not None and self.max_fields <= 0:
+            raise InvalidInput(f"max_fields must be positive, not {self.max_fields}")
         for name in ("cache_bytes", "exemplars"):
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative, not {getattr(self, name)}")

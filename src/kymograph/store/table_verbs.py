@@ -162,7 +162,7 @@ class TableVerbs(StoreBase):
         return self.engine.latest(table, matchers_of(labels))
 
     def _tables(self) -> Tables:
-        return self._kept("tables", lambda: Tables(self._engine, self.options.cap))
+        return self._kept("tables", lambda: Tables(self._engine, self.options))
 
 
 def _selection(table: str, labels: Labels, start: Any, end: Any, columns: Iterable[str] | None) -> Selection:

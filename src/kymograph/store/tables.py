@@ -14,7 +14,7 @@ from kymograph.engine.interface import Engine
 from kymograph.errors import AlreadyExists, InvalidInput, LimitExceeded, NotFound, SchemaError
 from kymograph.model.batch import conform, conform_plain, infer_schema, new_fields, to_table
 from kymograph.model.schema import LABEL_TYPE, SAMPLES, SERIES_ID, TableSchema, type_name
-from kymograph.options import Retention
+from kymograph.options import Retention, StoreOptions
 from kymograph.store.exemplars.book import EXEMPLARS, has_exemplars
 
 # names that SQL gives to the scalar series and what belongs to them
@@ -29,8 +29,9 @@ _ATTEMPTS = 8
 class Tables:
     """Creates, extends and fills the tables of one engine; one lock per store orders schema changes."""
 
-    def __init__(self, engine: Engine, cap: int | None = None) -> None:
+    def __init__(self, engine: Engine, options: StoreOptions) -> None:
         self._engine = engine
+        cap, self._most_fields = options.cap, options.max_fields
         # what is committed at once has to fit under the cap beside everything else
         self._step_bytes = STEP_BYTES if cap is None else min(STEP_BYTES, cap // 16)
         self._schema_lock = threading.Lock()
@@ -43,6 +44,7 @@ class Tables:
             there = self._engine.tables().get(schema.name)
             if there is not None and there.grew_from(schema):
                 return there
+            self._check_fields(schema)
             self._engine.create_table(schema)
         return schema
 
@@ -67,6 +69,7 @@ class Tables:
                     hint="what differs from row to row is better a field",
                 )
             if wanted.columns != there.columns:
+                self._check_fields(wanted, there)
                 self._engine.alter_table(wanted)
             return wanted
 
@@ -129,11 +132,22 @@ class Tables:
         with self._schema_lock:
             there = self._engine.tables().get(name)
             wanted = _wanted(there, name, table)
+            if wanted is not there:
+                self._check_fields(wanted, there)
             if there is None:
                 self._engine.create_table(wanted)
             elif wanted is not there:
                 self._engine.alter_table(wanted)
             return wanted
+
+    def _check_fields(self, wanted: TableSchema, there: TableSchema | None = None) -> None:
+        """Raise LimitExceeded when a table would get more fields than it may have."""
+        count, most = len(wanted.fields), self._most_fields
+        if most is not None and count > most and (there is None or count > len(there.fields)):
+            raise LimitExceeded(
+                f"table {wanted.name} would have {count:,} fields, the limit is {most:,}",
+                hint="what the names tell apart is better a label; or raise max_fields",
+            )
 
     def _schema(self, name: str) -> TableSchema:
         schema = self._engine.tables().get(name)

@@ -111,22 +111,40 @@ def _unfit(table: str, schema: TableSchema | None, fresh: Sequence[str]) -> dict
 
 
 def written_types(
-    table: str, parts: Sequence[Part], schema: TableSchema | None, labels: Sequence[str], reject: Reject
+    table: str,
+    parts: Sequence[Part],
+    schema: TableSchema | None,
+    labels: Sequence[str],
+    most: int | None,
+    reject: Reject,
 ) -> dict[str, pa.DataType]:
     """The type of every field of the lines, and the columns converted to them; lines that do not fit are rejected.
 
     A new field takes the type it has first; integers make room for floats that come with them.
+
+    Args:
+        most: fields that the table may have; None is unbounded.
     """
     there = {} if schema is None else dict(schema.fields)
     types: dict[str, pa.DataType] = {}
-    taken = {TIME, *labels}
-    for part in parts:
+    taken, free = {TIME, *labels}, None if most is None else most - len(there)
+    for part in sorted((part for part in parts if len(part.lines)), key=lambda part: int(part.lines[0])):
         clash = next((name for name in part.fields if name in taken), None)
+        fresh = [name for name in part.fields if name not in there and name not in types]
+        problem = ""
         if clash is not None:
             what = "the time of a row" if clash == TIME else "a label of its table too"
-            reject(Rejected(part.lines, f"has a field {clash!r}, which is {what}"))
+            problem = f"has a field {clash!r}, which is {what}"
+        elif free is not None and fresh and len(fresh) > free:
+            one = fresh[max(0, free)]
+            problem = (
+                f"has the field {one!r}, which is one more than the {most:,} fields that the table {table} may have"
+            )
+        if problem:
+            reject(Rejected(part.lines, problem))
             part.keep(np.zeros(len(part.lines), np.bool_))
             continue
+        free = None if free is None else free - len(fresh)
         for name, column in part.fields.items():
             known = there.get(name) or types.get(name)
             if name not in there and known in (pa.int64(), pa.uint64()) and column.type == pa.float64():

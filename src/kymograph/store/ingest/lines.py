@@ -229,7 +229,7 @@ class _Work:
 
         schema = self._store.tables().get(table)
         columns = label_columns(self._known.prefixes, parts, table, schema, reject)
-        types = written_types(table, parts, schema, tuple(columns), reject)
+        types = written_types(table, parts, schema, tuple(columns), self._store.options.max_fields, reject)
         rows = merged(parts, columns, types)
         if not rows.num_rows:
             return 0
