@@ -34,7 +34,7 @@ def csv_texts(file: Any) -> Iterator[pa.Table]:
     if len(set(header)) != len(header):
         raise InvalidInput(f"column {next(n for n in header if header.count(n) > 1)!r} is there twice")
     if TIME not in header:
-        raise InvalidInput("there is no column time", hint="the first line names the columns")
+        raise InvalidInput("there is no column time", hint="the first line of csv names the columns")
     with pa_csv.open_csv(
         _Again(start, file),
         # in one thread, because only then does a parse error name the row
