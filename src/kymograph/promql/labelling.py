@@ -84,12 +84,17 @@ def with_label(labels: Labels, name: str, value: str) -> Labels:
 
 
 def natural(text: str) -> Any:
-    """Sorts "9" before "10" within texts."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"([0-9]+)", text) if part]
+    """Sorts "9" before "10" within texts; a number and a text are both texts to each other."""
+    # only the first character tells a number from a text; more than 18 digits are no number to Prometheus either
+    return [
+        (1, int(part) if len(part) <= 18 else 10**18, part) if "0" <= part[0] <= "9" else (2 * (part[0] > "9"), 0, part)
+        for part in re.split(r"([0-9]+)", text)
+        if part
+    ]
 
 
 def absent_labels(node: Node) -> Labels:
-    """The labels of `absent(selector)`: those the selector states once, by `=`."""
+    """The labels of `absent(selector)`: those the selector states once by `=`, and in no other way after that."""
     node = ast.bare(node)
     if not isinstance(node, ast.Selector):
         return ()
@@ -100,9 +105,9 @@ def absent_labels(node: Node) -> Labels:
             continue
         if matcher.operator == "=" and matcher.name not in seen:
             found[matcher.name] = matcher.value
+            seen.add(matcher.name)
         else:
             found.pop(matcher.name, None)
-        seen.add(matcher.name)
     return labels_of(found)
 
 
