@@ -15,6 +15,7 @@ from kymograph._version import __version__
 from kymograph.cli.maintain import check, compact, info, prune
 from kymograph.cli.namespace import namespace
 from kymograph.cli.query import sql
+from kymograph.cli.retention import retention
 from kymograph.cli.rollup import downsample, rollup
 from kymograph.cli.serve import serve
 from kymograph.cli.stream import stream
@@ -50,6 +51,7 @@ for _verb in (
     namespace,
     rollup,
     downsample,
+    retention,
     stream,
 ):
     kymo.add_command(_verb)

@@ -25,6 +25,7 @@ from kymograph.server.routes import (
     prometheus,
     query,
     remote,
+    retention,
     rings,
     rollups,
     store,
@@ -47,6 +48,7 @@ _STORE = (
     rings,
     dashboards,
     rollups,
+    retention,
     stream,
 )
 _ABOUT = """Telemetry of this machine: live, recorded, and in SQL.

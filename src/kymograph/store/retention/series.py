@@ -59,7 +59,7 @@ class SeriesRetention:
                 "series": line.series,
                 "age": line.age,
                 "boundary": None if line.upto == BEGINNING else line.upto,
-                "matched": len(self._select(line.matchers)),
+                "matched": len(self._chosen(line)),
             }
             for line in self.lines()
             if line.age is not None

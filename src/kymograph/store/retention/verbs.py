@@ -44,7 +44,7 @@ class RetentionVerbs(TableVerbs, RollupVerbs):
 
     def series_retention(self) -> list[dict[str, Any]]:
         """The ages of series: series (the selector), age (µs), boundary (µs: samples older than this have gone; None:
-        none yet), matched (how many series it finds now).
+        none yet), matched (how many series it finds now, without those in rings).
         """
         self._check()
         return self._series_retention().listing()

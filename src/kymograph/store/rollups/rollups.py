@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from kymograph.engine.interface import Engine
+from kymograph.engine.interface import Engine, Maintained
 from kymograph.errors import AlreadyExists, InvalidInput, KymographError, NotFound, StoreClosed
 from kymograph.model.schema import SAMPLES, SAMPLES_SCHEMA, TableSchema
 from kymograph.options import Retention
@@ -181,12 +181,14 @@ class Rollups:
 
     @contextmanager
     def seen(self, table: str) -> Iterator[int]:
-        """Every rollup of a table is brought up to date, and nothing is made in here; up to when all have it, µs."""
+        """Every rollup of a table is up to date, in blocks, and left alone in here; gives up to when all have it, µs."""
         with self._working:
             now = now_micros()
             names = [name for name, rollup in self._known.items() if table in rollup.tables]
             for name in names:
                 self.advance(name, now)
+                if isinstance(self._engine, Maintained):  # the log goes with the catalog, should that be lost
+                    self._engine.seal(name)
             yield min([now, *(self._touched.upto(name) for name in names)])
 
     def _late(self, rollup: Rollup, now: int) -> tuple[int, int]:
