@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,25 +13,22 @@ import pyarrow as pa
 from kymograph.engine.interface import PruneReport, Scan, TableStatistics, Victim
 from kymograph.engine.memory_rings import MemoryRings
 from kymograph.engine.memory_streams import MemoryStreams
+from kymograph.engine.memory_tables import (
+    Key,
+    Labels,
+    MemoryTable,
+    Row,
+    batch_of,
+    order,
+    rows_of,
+    selected,
+    size_of,
+    taken,
+)
 from kymograph.errors import AlreadyExists, DuplicateRows, NotFound, ReadOnly, SchemaError, StoreClosed
 from kymograph.model.matcher import Matcher
 from kymograph.model.schema import SAMPLES, TableSchema
-from kymograph.model.time import TIME, TIME_TYPE
 from kymograph.options import StoreOptions
-
-Labels = tuple[str | int | None, ...]
-Key = tuple[Labels, int]
-Row = tuple[Any, ...]
-
-# Python floats would quieten a signalling float32 NaN, so floats are kept as the integers of their bits
-_BITS = {pa.float32(): pa.uint32(), pa.float64(): pa.uint64()}
-
-
-@dataclass
-class _Table:
-    schema: TableSchema
-    # a row is its field values; one that was written under an older schema is shorter than the fields
-    rows: dict[Key, Row] = field(default_factory=dict)
 
 
 class MemoryEngine:
@@ -48,7 +44,7 @@ class MemoryEngine:
     def __init__(self, options: StoreOptions | None = None) -> None:
         self._options = options or StoreOptions()
         self._lock = threading.RLock()
-        self._tables: dict[str, _Table] = {}
+        self._tables: dict[str, MemoryTable] = {}
         self._ids: dict[tuple[str, frozenset[tuple[str, str]]], int] = {}
         self._series: dict[int, tuple[str, Mapping[str, str]]] = {}
         self._documents: dict[str, dict[str, str]] = {}
@@ -73,7 +69,7 @@ class MemoryEngine:
             self._check_writable()
             there = self._tables.get(schema.name)
             if there is None:
-                self._tables[schema.name] = _Table(schema)
+                self._tables[schema.name] = MemoryTable(schema)
             elif there.schema != schema:
                 raise AlreadyExists(f"table {schema.name} is there already, with another schema")
 
@@ -99,7 +95,7 @@ class MemoryEngine:
         with self._lock:
             self._check_writable()
             target = self._table(table)
-            pairs = list(_rows_of(target.schema, batch))
+            pairs = list(rows_of(target.schema, batch))
             count = len(pairs)
             if table == SAMPLES:
                 pairs = self._into_rings(pairs)
@@ -142,8 +138,8 @@ class MemoryEngine:
             unknown = [name for name in names if name not in target.schema.columns]
             if unknown:
                 raise SchemaError(f"table {table}: there is no column {unknown[0]!r}")
-            keys = sorted(_selected(target, matchers, start, end), key=_order)
-            batch = _batch(target.schema, [(key, target.rows[key]) for key in keys]).select(names)
+            keys = sorted(selected(target, matchers, start, end), key=order)
+            batch = batch_of(target.schema, [(key, target.rows[key]) for key in keys]).select(names)
         parts: list[Callable[[], Iterator[pa.RecordBatch]]] = [lambda: iter([batch])] if keys else []
         return Scan(batch.schema, parts, len(keys))
 
@@ -153,7 +149,7 @@ class MemoryEngine:
         with self._lock:
             self._check_writable()
             target = self._table(table)
-            keys = _selected(target, matchers, start, end)
+            keys = selected(target, matchers, start, end)
             for key in keys:
                 del target.rows[key]
             gone = 0
@@ -167,10 +163,10 @@ class MemoryEngine:
             self._check_open()
             target = self._visible(table)
             newest: dict[Labels, int] = {}
-            for labels, time in _selected(target, matchers, None, None):
+            for labels, time in selected(target, matchers, None, None):
                 newest[labels] = max(time, newest.get(labels, time))
             pairs = [(key, target.rows[key]) for key in newest.items()]
-            return pa.Table.from_batches([_batch(target.schema, pairs)])
+            return pa.Table.from_batches([batch_of(target.schema, pairs)])
 
     def statistics(self, table: str) -> TableStatistics:
         with self._lock:
@@ -183,7 +179,7 @@ class MemoryEngine:
                 oldest=min(times, default=None),
                 newest=max(times, default=None),
                 hot_rows=len(target.rows),
-                hot_bytes=sum(_size(key, row) for key, row in target.rows.items()),
+                hot_bytes=sum(size_of(key, row) for key, row in target.rows.items()),
                 partitions=len({target.schema.partition_of(time) for _, time in target.rows}),
                 ring_rows=len(visible.rows) - len(target.rows),
             )
@@ -253,24 +249,24 @@ class MemoryEngine:
             return []
         old = [key for key in rows if key[1] < now - age]
         return [
-            _take(schema, rows, [key for key in old if schema.partition_of(key[1]) == partition], "age")
+            taken(schema, rows, [key for key in old if schema.partition_of(key[1]) == partition], "age")
             for partition in sorted({schema.partition_of(time) for _, time in old})
         ]
 
     def _prune_bytes(self, kept: dict[str, dict[Key, Row]], bound: int | None, reason: str) -> list[Victim]:
         victims: list[Victim] = []
-        while bound is not None and sum(_size(k, r) for rows in kept.values() for k, r in rows.items()) > bound:
+        while bound is not None and sum(size_of(k, r) for rows in kept.values() for k, r in rows.items()) > bound:
             schemas = {name: self._tables[name].schema for name in kept}
             partition, name = min((schemas[n].partition_of(k[1]), n) for n, rows in kept.items() for k in rows)
             keys = [key for key in kept[name] if schemas[name].partition_of(key[1]) == partition]
-            victims.append(_take(schemas[name], kept[name], keys, reason))
+            victims.append(taken(schemas[name], kept[name], keys, reason))
         return victims
 
     def usage(self) -> int:
         """Bytes of all rows, as `statistics` states them; nothing is on disk."""
         with self._lock:
             self._check_open()
-            rows = sum(_size(key, row) for table in self._tables.values() for key, row in table.rows.items())
+            rows = sum(size_of(key, row) for table in self._tables.values() for key, row in table.rows.items())
             return rows + self.rings.usage() + self.streams.usage()
 
     def close(self) -> None:
@@ -278,12 +274,12 @@ class MemoryEngine:
             self._closed = True
         self.streams.wake()
 
-    def _table(self, name: str) -> _Table:
+    def _table(self, name: str) -> MemoryTable:
         if name not in self._tables:
             raise NotFound(f"there is no table {name}")
         return self._tables[name]
 
-    def _visible(self, name: str) -> _Table:
+    def _visible(self, name: str) -> MemoryTable:
         """A table as readers see it: `samples` holds what is in rings too."""
         table = self._table(name)
         if name != SAMPLES:
@@ -291,7 +287,7 @@ class MemoryEngine:
         found = self.rings.read()
         ids, times, bits = found.ids.tolist(), found.times.tolist(), found.values.view(np.uint64).tolist()
         ringed: dict[Key, Row] = {((n,), time): (b,) for n, time, b in zip(ids, times, bits, strict=True)}
-        return _Table(table.schema, {**table.rows, **ringed})
+        return MemoryTable(table.schema, {**table.rows, **ringed})
 
     def _check_open(self) -> None:
         if self._closed:
@@ -301,70 +297,3 @@ class MemoryEngine:
         self._check_open()
         if self._options.read_only:
             raise ReadOnly("the store was opened read-only")
-
-
-def _rows_of(schema: TableSchema, batch: pa.RecordBatch) -> Iterator[tuple[Key, Row]]:
-    if not schema.accepts(batch.schema):
-        raise SchemaError(f"table {schema.name}: a batch of {batch.schema} does not fit {schema.arrow}")
-    times = batch.column(0).view(pa.int64()).to_pylist()
-    rest = [_values(column) for column in batch.columns[1:]]
-    count = schema.labels_of(batch.schema)
-    more = (None,) * (len(schema.labels) - count)
-    for row, time in enumerate(times):
-        values = tuple(column[row] for column in rest)
-        yield ((*values[:count], *more), time), values[count:]
-
-
-def _values(column: pa.Array) -> list[Any]:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    values: list[Any] = column.view(_BITS.get(column.type, column.type)).to_pylist()
-    return values
-
-
-def _batch(schema: TableSchema, pairs: Sequence[tuple[Key, Row]]) -> pa.RecordBatch:
-    count = len(schema.labels)
-    arrays = []
-    for place, column in enumerate(schema.arrow):
-        if column.name == TIME:
-            arrays.append(pa.array([time for (_, time), _ in pairs], pa.int64()).view(TIME_TYPE))
-        elif place <= count:
-            arrays.append(pa.array([labels[place - 1] for (labels, _), _ in pairs], column.type))
-        else:
-            at = place - count - 1
-            values = [row[at] if at < len(row) else None for _, row in pairs]
-            arrays.append(pa.array(values, _BITS.get(column.type, column.type)).view(column.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
-
-
-def _selected(table: _Table, matchers: Sequence[Matcher], start: int | None, end: int | None) -> list[Key]:
-    labels = table.schema.labels
-    unknown = [matcher.label for matcher in matchers if matcher.label not in labels]
-    if unknown:
-        raise SchemaError(f"table {table.schema.name}: {unknown[0]!r} is no label", hint="labels: " + ", ".join(labels))
-    return [
-        (values, time)
-        for values, time in table.rows
-        if (start is None or time >= start)
-        and (end is None or time < end)
-        and all(matcher.matches(values[labels.index(matcher.label)]) for matcher in matchers)
-    ]
-
-
-def _order(key: Key) -> tuple[Any, ...]:
-    labels, time = key
-    return (*((value is not None, value) if value is not None else (False,) for value in labels), time)
-
-
-def _size(key: Key, row: Row) -> int:
-    texts = [value for value in (*key[0], *row) if isinstance(value, str)]
-    return 8 * (1 + len(key[0]) + len(row)) + sum(len(text.encode()) for text in texts)
-
-
-def _take(schema: TableSchema, rows: dict[Key, Row], keys: Sequence[Key], reason: str) -> Victim:
-    size = sum(_size(key, rows[key]) for key in keys)
-    times = [time for _, time in keys]
-    for key in keys:
-        del rows[key]
-    partition = schema.partition_of(times[0])
-    return Victim(schema.name, partition, min(times), max(times) + 1, len(keys), size, reason)
