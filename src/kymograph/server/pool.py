@@ -55,11 +55,32 @@ class Pool:
         return await self._submit(call, *args, **kwargs)
 
     async def _submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def ended(future: Future[T]) -> None:
+            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                loop.call_soon_threadsafe(self._ended, future, answer)
+
         self._held += 1
         future = self._put(partial(call, *args, **kwargs))
-        loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: self._release(loop))
-        return await asyncio.wrap_future(future)
+        # one call into the loop for all there is to do there: each one wakes it, and takes the interpreter from the thread
+        future.add_done_callback(ended)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+
+    def _ended(self, future: Future[T], answer: asyncio.Future[T]) -> None:
+        self._held -= 1
+        if answer.done():  # whoever asked has left
+            return
+        problem = future.exception()
+        if problem is None:
+            answer.set_result(future.result())
+        else:
+            answer.set_exception(problem)
 
     def _put(self, call: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
@@ -80,13 +101,6 @@ class Pool:
             except BaseException as problem:
                 future.set_exception(problem)
             del future, call, task  # a result may be large, and the next task far away
-
-    def _release(self, loop: asyncio.AbstractEventLoop) -> None:
-        with suppress(RuntimeError):  # the loop has closed: nobody counts any more
-            loop.call_soon_threadsafe(self._one_less)
-
-    def _one_less(self) -> None:
-        self._held -= 1
 
     async def iterate(self, items: Iterator[T]) -> AsyncIterator[T]:
         """The items, each made in a thread; no thread is held while the reader is slow.
