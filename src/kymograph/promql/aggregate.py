@@ -200,8 +200,14 @@ def limited_ratio(frame: Frame, ratio: Floats) -> Frame:
 def _whole(k: Floats) -> Ints:
     if np.isnan(k).any():
         raise QueryError("Parameter value is NaN")
-    if (np.abs(k) >= 2**63).any():
-        raise QueryError(f"Scalar value {general(float(k[np.abs(k) >= 2**63][0]))} overflows int64")
+    if k.max() < 1:  # nothing is wanted, however little
+        return np.zeros(k.shape, np.int64)
+    for extreme, beyond, word in (
+        (k.min(), k.min() <= -(2**63), "underflows"),
+        (k.max(), k.max() >= 2**63, "overflows"),
+    ):
+        if beyond:
+            raise QueryError(f"Scalar value {general(float(extreme))} {word} int64")
     return np.trunc(k).astype(np.int64)
 
 
