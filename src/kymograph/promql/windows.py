@@ -22,6 +22,7 @@ from kymograph.promql.limits import pulse
 from kymograph.promql.source import Floats, SeriesSet
 
 _BLOCK = 2_000_000  # cells of rectangles worked on at once
+_SAMPLES = 131_072  # samples whose steps are reckoned at once, for the same reason and so that they take no room
 _CACHED = 32_768  # cells of series × steps worked on at once: what a core's cache holds of a few arrays of them
 # functions whose windows begin with the value that stands then, as a sample before it set it
 CARRIED = frozenset(("integrate", "integrate_positive", "integrate_negative", "increase_pure"))
@@ -34,14 +35,28 @@ def positions(series: SeriesSet, grid: Grid) -> Ints:
         return np.repeat(positions(series, Grid(grid.start, 0, 1)), grid.count, axis=1)
     size, count = len(series.labels), grid.count
     step = max(grid.step, 1)
-    column = series.times - (grid.start - step + 1)
-    column //= step  # the first step that is not before the sample
-    np.maximum(column, 0, out=column)
-    np.minimum(column, count, out=column)
-    column += np.repeat(np.arange(size) * (count + 1), np.diff(series.offsets))
-    # counted over all series at once: those before a series are its offset
-    found: Ints = np.cumsum(np.bincount(column, minlength=size * (count + 1)))
-    return found.reshape(size, count + 1)[:, :count]
+    found = np.empty((size, count), np.int64)
+    for low, high in _blocks(series.offsets):
+        first = int(series.offsets[low])
+        column = series.times[first : series.offsets[high]] - (grid.start - step + 1)
+        column //= step  # the first step that is not before the sample
+        np.maximum(column, 0, out=column)
+        np.minimum(column, count, out=column)
+        column += np.repeat(np.arange(high - low) * (count + 1), np.diff(series.offsets[low : high + 1]))
+        # counted over all series of the block at once: those before a series are its offset
+        counted = np.cumsum(np.bincount(column, minlength=(high - low) * (count + 1)))
+        found[low:high] = counted.reshape(-1, count + 1)[:, :count]
+        found[low:high] += first
+    return found
+
+
+def _blocks(offsets: Ints) -> Iterator[tuple[int, int]]:
+    """Series [low, high) of some `_SAMPLES` samples, or one series of more."""
+    low, size = 0, len(offsets) - 1
+    while low < size:
+        high = max(low + 1, int(np.searchsorted(offsets, offsets[low] + _SAMPLES, "right")) - 1)
+        yield low, high
+        low = high
 
 
 @dataclass(frozen=True)
