@@ -126,5 +126,7 @@ class _Checker:
         if "scalar" in kinds:
             if node.operator in SETS and not fills:
                 self._fail(f'set operator "{node.operator}" not allowed in binary scalar expression', node)
-            if node.matching.given or node.matching.fill_left is not None or node.matching.fill_right is not None:
+            if node.matching.labels:
                 self._fail("vector matching only allowed between instant vectors", node)
+            if node.matching.fill_left is not None or node.matching.fill_right is not None:
+                self._fail("filling in missing series only allowed between instant vectors", node)

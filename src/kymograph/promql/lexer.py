@@ -24,7 +24,13 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _OCTAL = re.compile(r"0[0-7_]+")
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([abfnrtv\\'\"]))|\\")
+# by the quote around them: the other one is not escaped
+_ESCAPES = {
+    quote: re.compile(
+        r"\\(?:x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([abfnrtv\\" + quote + r"]))|\\"
+    )
+    for quote in "'\""
+}
 _SIMPLE = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34}
 
 TokenKind = Literal["name", "number", "duration", "string", "sign", "end"]
@@ -135,7 +141,7 @@ def _escape_problem(match: re.Match[str]) -> str:
     after = match.string[match.end() : match.end() + 1].encode("latin-1").decode("utf-8", "replace")
     if match.group() != "\\" or not after or after in "xuU01234567":
         return "escape sequence is an invalid Unicode code point" if after in "uU" else "illegal escape sequence"
-    return f"unknown escape sequence U+{ord(after):04X} {after!r}"
+    return f"unknown escape sequence U+{ord(after):04X} '{after}'"
 
 
 def _unquoted(raw: str, text: str, at: int) -> str:
@@ -158,4 +164,4 @@ def _unquoted(raw: str, text: str, at: int) -> str:
 
     # as bytes one by one, for \xc3\xa9 is é; what is no UTF-8 stays visible as lone surrogates
     plain = raw[1:-1].encode().decode("latin-1")
-    return _ESCAPE.sub(byte, plain).encode("latin-1").decode("utf-8", "surrogateescape")
+    return _ESCAPES[raw[0]].sub(byte, plain).encode("latin-1").decode("utf-8", "surrogateescape")
