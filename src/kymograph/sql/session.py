@@ -32,7 +32,7 @@ from kymograph.sql.newest import with_newest
 from kymograph.sql.parameters import bind, named
 from kymograph.sql.partial.blocks import rewrite
 from kymograph.sql.partial.measures import NeverFit, StandIn, Unfit
-from kymograph.sql.partial.shape import buckets_of
+from kymograph.sql.partial.shape import keys_of
 from kymograph.sql.partial.source import StandInDataset
 from kymograph.sql.partial.tier import RAW, TierKeeper
 from kymograph.sql.prune import Key, Need, needs
@@ -216,7 +216,10 @@ class _Run:
         bound, values = bind(tokens, self.params)
         own = {name: schema for name, schema in self.engine.tables().items() if name not in extra}
         bound, values = with_newest(bound, values, lambda name: self._span(own.get(name)))
-        rewritten = rewrite(bound, lambda key: self._columns(own, *key)) if self.text not in self.unfit else None
+        rewritten = None
+        if self.text not in self.unfit:
+            whole = self.tiers is not None and self.tiers.summarises()
+            rewritten = rewrite(bound, lambda key: self._columns(own, *key), whole=whole)
         never = False
         if rewritten is not None:
             try:
@@ -269,8 +272,8 @@ class _Run:
             except Exception as problem:
                 # the error to tell is that of the statement as it was written
                 raise (NeverFit() if stand_ins else problem) from None
-            for name, bucket in buckets_of(plan, stand_ins, rewriter.floors).items():
-                summing[name].group(rewriter.floors.get(bucket))
+            for name, (bucket, labels) in keys_of(plan, stand_ins, rewriter.floors).items():
+                summing[name].group(rewriter.floors.get(bucket), labels)
             asked = _asked(plan, datasets, subqueries=selects > 1)
             if pushed and not all(map(agreed, asked.values())):
                 if stand_ins:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from kymograph.model.schema import TableSchema
 from kymograph.model.time import TIME
-from kymograph.sql.partial.measures import AGGREGATES, PREFIX, StandIn, Unfit
+from kymograph.sql.partial.measures import AGGREGATES, ENDS, GROUPED, PREFIX, StandIn, Unfit
 from kymograph.sql.prune import Key
 from kymograph.sql.tokens import Token, closing, is_call, is_with_query, name_token, split_commas
 
@@ -41,11 +41,12 @@ class Rewritten:
     tables: dict[str, StandIn]
 
 
-def rewrite(tokens: Sequence[Token], tables: Find) -> Rewritten | None:
+def rewrite(tokens: Sequence[Token], tables: Find, *, whole: bool = False) -> Rewritten | None:
     """The statement with every fitting SELECT changed; None where there is none.
 
     Args:
         tables: what a table looks like, by schema and name; None for what is no table with samples or rows.
+        whole: whether summaries may answer.
     """
     if tokens[0].is_word("explain") or any(token.value.startswith(PREFIX) for token in tokens):
         return None
@@ -57,6 +58,7 @@ def rewrite(tokens: Sequence[Token], tables: Find) -> Rewritten | None:
             continue
         try:
             block = _Block(tokens, begin, tables, f"{PREFIX}_{len(found)}")
+            block.stand_in.whole = whole
             written[begin : block.end] = block.written()
             found[block.stand_in.name] = block.stand_in
         except Unfit:
@@ -75,6 +77,7 @@ class _Block:
         self._from = list(tokens[self._at["from"] + 1 : self._after("from")])
         self.stand_in = self._standing(name, tables)
         self._fields = frozenset(column for column, _ in self.stand_in.table.fields)
+        self._distinct = False
         self._aliases = {item[-1].value for item in self._items if len(item) > 1}
 
     def _standing(self, name: str, tables: Find) -> StandIn:
@@ -108,7 +111,9 @@ class _Block:
             if clause in self._at:
                 part = list(self._tokens[self._at[clause] : self._after(clause)])
                 result += part if clause in ("where", "group") else self._replaced(part)
-        if not self.stand_in.measures:
+        kinds = {measure.kind for measure in self.stand_in.measures.values()}
+        # the planner groups by what is counted first, and not by the keys that are written
+        if not kinds or (self._distinct and kinds & GROUPED):
             raise Unfit
         return result
 
@@ -121,8 +126,10 @@ class _Block:
         if named and not item[-1].is_word("end"):
             return replaced
         whole = is_call(item, 0, AGGREGATES) and closing(item, 1) == len(item) - 1
+        if whole and item[0].is_word("first", "last"):
+            return [*replaced, Token("word", "as", "AS"), name_token(item[0].value)]
         column = item[-2]
-        if not whole or not (column.is_punct("*") or column.kind in ("word", "name")):
+        if not whole or item[0].value in ENDS or not (column.is_punct("*") or column.kind in ("word", "name")):
             raise Unfit
         shown = "*" if column.is_punct("*") else f"{self.stand_in.shown}.{column.value}"
         if shown != "*" and not all(_PLAIN.fullmatch(part) for part in (*self.stand_in.shown.split("."), column.value)):
@@ -142,6 +149,7 @@ class _Block:
             if is_call(part, i, AGGREGATES):
                 close = closing(part, i + 1)
                 if self._counts_labels(part[i:close]):
+                    self._distinct = True
                     result += part[i : close + 1]
                     i = close + 1
                     continue
@@ -169,6 +177,8 @@ class _Block:
 
     def _argument(self, function: str, tokens: list[Token]) -> tuple[str, list[Token]]:
         """Name of the column that an aggregate takes, "" for all of a row; and its qualifier as written."""
+        if function in ENDS:
+            tokens = self._by_time(function, tokens)
         if len(tokens) == 1 and function == "count" and (tokens[0].is_punct("*") or tokens[0].kind == "number"):
             return "", []
         before = tokens[:-1]
@@ -180,6 +190,24 @@ class _Block:
         if name in self._fields or (name == TIME and function in ("min", "max")):
             return name, before
         raise Unfit
+
+    def _by_time(self, function: str, tokens: list[Token]) -> list[Token]:
+        """The value in `value, time`, or in `value ORDER BY time` where the function is SQL's own."""
+        if function in ("first", "last"):
+            parts = split_commas(tokens)
+        else:
+            at = next((i for i, token in enumerate(tokens[:-1]) if token.is_word("order")), 0)
+            ascending = tokens[-1].is_word("asc")
+            parts = [tokens[:at], tokens[at + 2 : -1 if ascending else None]]
+            if not at or not tokens[at + 1].is_word("by"):
+                raise Unfit
+        if len(parts) != 2:
+            raise Unfit
+        *before, last = parts[1] or [Token("punct", "", "")]
+        own = len(before) == 2 and before[0].value == self.stand_in.relation and before[1].is_punct(".")
+        if last.kind not in ("word", "name") or last.value != TIME or (before and not own):
+            raise Unfit
+        return parts[0]
 
 
 def _clauses(tokens: Sequence[Token], begin: int) -> tuple[dict[str, int], int]:

@@ -6,6 +6,12 @@ count(x)  coalesce(sum(valid), 0)
 count(*)  coalesce(sum(rows), 0)
 min(x)    min(least)
 max(x)    max(most)
+
+Where summaries may answer, also these, of which `groups` makes what can be put together:
+
+var_pop(x)      (sum(square) - sum(apart)² / sum(valid)) / sum(valid)      the second part is what rounding left
+first(x, time)  max(first)          null in all runs but the one that the group begins with
+last(x, time)   max(last)
 """
 
 from __future__ import annotations
@@ -18,13 +24,27 @@ import pyarrow as pa
 from kymograph.model.schema import LABEL_TYPE, TableSchema
 from kymograph.model.time import TIME, TIME_TYPE
 from kymograph.sql.prune import Key
-from kymograph.sql.tokens import Token, name_token
+from kymograph.sql.tokens import Token, name_token, tokenize
 
+Kind = Literal[
+    "rows", "valid", "total", "floats", "least", "most", "apart", "square", "first", "last", "begun", "ended"
+]
 # No table, column or alias of a statement that is rewritten begins so.
 PREFIX = "__partial"
-AGGREGATES = frozenset(("sum", "avg", "count", "min", "max"))
+# Whether it divides by one less than the count, and whether the root is taken.
+SPREADS = {
+    "var": (True, False),
+    "var_samp": (True, False),
+    "var_sample": (True, False),
+    "var_pop": (False, False),
+    "var_population": (False, False),
+    "stddev": (True, True),
+    "stddev_samp": (True, True),
+    "stddev_pop": (False, True),
+}
+ENDS: dict[str, Kind] = {"first": "first", "first_value": "first", "last": "last", "last_value": "last"}
+AGGREGATES = frozenset(("sum", "avg", "count", "min", "max", *SPREADS, *ENDS))
 
-Kind = Literal["rows", "valid", "total", "floats", "least", "most"]
 # Aggregate that puts several runs of one group together.
 MERGED_BY: dict[Kind, str] = {
     "rows": "sum",
@@ -33,7 +53,13 @@ MERGED_BY: dict[Kind, str] = {
     "floats": "sum",
     "least": "min",
     "most": "max",
+    "apart": "sum",
+    "square": "sum",
+    "first": "max",
+    "last": "max",
 }
+# Those that `groups` has to see all runs for.
+GROUPED = frozenset(("apart", "square", "first", "last"))
 
 
 class Unfit(Exception):
@@ -50,7 +76,9 @@ class Measure:
 
     Attributes:
         kind: rows: how many; valid: how many are not null; total: sum as `sum` types it (64 bits, wrapping; or double);
-            floats: sum as `avg` takes it, in doubles; least, most: as `min` and `max`.
+            floats: sum as `avg` takes it, in doubles; least, most: as `min` and `max`; square: squared deviations from
+            the mean, and apart: the sum, before `groups` takes both from the mean of the group; first, last: of the
+            values, a null too; begun, ended: when these were.
         column: what is measured, a field or `time`; "" for rows.
         type: Arrow type of the number.
     """
@@ -70,6 +98,7 @@ class StandIn:
         relation: what the statement calls the real table.
         shown: what names of result columns call it.
         measures: by the name of their column.
+        whole: whether summaries may answer: then also for aggregates that need all runs of a group.
     """
 
     name: str
@@ -78,6 +107,7 @@ class StandIn:
     shown: str
     table: TableSchema
     measures: dict[str, Measure] = field(default_factory=dict)
+    whole: bool = False
 
     @property
     def schema(self) -> pa.Schema:
@@ -105,11 +135,33 @@ class StandIn:
             return _of(function, before, name)
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise Unfit
+        if function in SPREADS or function in ENDS:
+            return self._grouped(function, column, before)
         if function == "sum":
             return _of("sum", before, self._measure("total", column, _sum_type(kind)))
         floats = self._measure("floats", column, pa.float64())
         valid = self._measure("valid", column, pa.int64())
         return [_punct("("), *_of("sum", before, floats), _punct("/"), *_of("sum", before, valid), _punct(")")]
+
+    def _grouped(self, function: str, column: str, before: list[Token]) -> list[Token]:
+        if not self.whole:
+            raise Unfit
+        if function in ENDS:
+            kind = ENDS[function]
+            return _of("max", before, self._measure(kind, column, self.table.arrow.field(column).type))
+        parts = dict(zip(("n", "d", "q"), (_of("sum", before, name) for name in self.spread(column)), strict=True))
+        sample, root = SPREADS[function]
+        text = "greatest(q - d * d / n, 0.0) / " + ("(n - 1)" if sample else "n")
+        text = f"(CASE WHEN n > {int(sample)} THEN {f'sqrt({text})' if root else text} END)"
+        return [one for token in tokenize(text) for one in parts.get(token.value, [token])]
+
+    def spread(self, column: str) -> tuple[str, str, str]:
+        """Names of the measures that the spread of a column is made of: valid, apart, square."""
+        return (
+            self._measure("valid", column, pa.int64()),
+            self._measure("apart", column, pa.float64()),
+            self._measure("square", column, pa.float64()),
+        )
 
     def _measure(self, kind: Kind, column: str, type_: pa.DataType) -> str:
         # numbered, because a field may have any name

@@ -15,16 +15,27 @@ import numpy as np
 import pyarrow as pa
 
 from kymograph.model.schema import SAMPLES
-from kymograph.model.summary import Ints, Summaries, stacked
+from kymograph.model.summary import Summaries, stacked
 from kymograph.model.time import MAX_TIME, MIN_TIME, TIME, TIME_TYPE
 from kymograph.sql.buckets import Floor
 from kymograph.sql.partial.measures import Measure
 from kymograph.sql.partial.tier import RAW, Replaced, Tier, TierKeeper
-from kymograph.sql.partial.tiers import Asked, Rest, Routed, Summarised, batch_of, outlives, plain, rest_of, route
+from kymograph.sql.partial.tiers import (
+    COLUMNS,
+    Asked,
+    Rest,
+    Routed,
+    Summarised,
+    batch_of,
+    outlives,
+    plain,
+    rest_of,
+    route,
+)
 
 _Bools = np.ndarray[Any, np.dtype[np.bool_]]
-_USED = ("count", "sum", "min", "max", "first_time", "last_time")
-_COLUMNS = {"rows": "count", "valid": "count", "total": "sum", "floats": "sum", "least": "min", "most": "max"}
+_USED = ("count", "sum", "min", "max", "first_time", "last_time", "m2", "first", "last")
+_COLUMNS = {"rows": "count", **COLUMNS}
 _TIMES = {"valid": "count", "least": "first_time", "most": "last_time"}
 
 
@@ -110,14 +121,21 @@ def _divided(
     cut = rows.taken(apart)
     pair, value = cut["count"] == 2, cut["last"]
     one = np.ones(len(cut), np.int64)
-    lasts = _of(cut, one, value, value, value, cut["last_time"], cut["last_time"])
+    zero = np.where(np.isfinite(value), 0.0, np.nan)
+    lasts = _of(cut, one, value, value, value, cut["last_time"], cut["last_time"], zero, value, value)
     with np.errstate(all="ignore"):
         left = np.where(pair, cut["first"], cut["sum"] - value)
+        # Welford's step, taken back
+        step = (value - cut["sum"] / cut["count"]) * (value - left / (cut["count"] - 1))
+        square = np.where(pair, zero, np.maximum(cut["m2"] - step, 0.0))
     low, high = (np.where(pair, cut["first"], cut[name]) for name in ("min", "max"))
     until = np.where(pair, cut["first_time"], cut["last_time"] - 1)
-    others = _of(cut, cut["count"] - 1, left, low, high, cut["first_time"], until)
+    before = np.where(pair, cut["first"], value)
+    others = _of(cut, cut["count"] - 1, left, low, high, cut["first_time"], until, square, cut["first"], before)
     # another sample may have been the least, or the most, too
-    unsure = np.isnan(left) if kinds & {"total", "floats"} else np.zeros(len(cut), np.bool_)
+    unsure = np.isnan(left) if kinds & {"total", "floats", "apart"} else np.zeros(len(cut), np.bool_)
+    # nobody knows the one before the last
+    unsure |= "last" in kinds
     for kind, name in (("least", "min"), ("most", "max")):
         if kind in kinds:
             unsure |= cut[name] == value
@@ -125,5 +143,5 @@ def _divided(
     return stacked([rows.taken(~apart), others, lasts], _USED), doubt
 
 
-def _of(cut: Summaries, count: Ints, total: Any, low: Any, high: Any, since: Ints, until: Ints) -> Summaries:
-    return Summaries(cut.series, cut.bucket, dict(zip(_USED, (count, total, low, high, since, until), strict=True)))
+def _of(cut: Summaries, *statistics: Any) -> Summaries:
+    return Summaries(cut.series, cut.bucket, dict(zip(_USED, statistics, strict=True)))

@@ -76,6 +76,9 @@ def summed(batch: SeriesBatch, floor: Floor | None, measures: Mapping[str, Measu
             if measure.kind == "rows":
                 arrays[name] = pa.array(counts)
                 continue
+            if measure.kind in ("begun", "ended"):
+                arrays[name] = pa.array(batch.times[at if measure.kind == "begun" else at + counts - 1])
+                continue
             if measure.column not in columns:
                 values = pa.array(batch.times) if measure.column == TIME else batch.fields[measure.column]
                 columns[measure.column] = _Column(values, at, counts)
@@ -142,13 +145,30 @@ class _Column:
             return pa.array(self._valid)
         if measure.kind in ("least", "most"):
             return self._extreme(measure)
+        if measure.kind in ("first", "last"):
+            return self._column.take(pa.array(self._at if measure.kind == "first" else self._ends))
         values = self._values(0)
+        if measure.kind == "square":
+            return self._array(self._square(values.astype(np.float64)), measure.type)
         wide = np.dtype(measure.type.to_pandas_dtype())
-        if measure.kind == "floats" and values.dtype.kind in "iu" and values.dtype.itemsize < 8:
+        if measure.kind in ("floats", "apart") and values.dtype.kind in "iu" and values.dtype.itemsize < 8:
             # exact, and faster than in doubles
             wide = np.dtype(np.int64)
         sums = np.add.reduceat(values, self._at, dtype=wide)
         return self._array(sums, measure.type)
+
+    @property
+    def _ends(self) -> _Ints:
+        """The last row of each run."""
+        return np.append(self._at[1:], len(self._column)) - 1
+
+    def _square(self, values: Any) -> Any:
+        """Squared deviations from the mean of the run, in two passes."""
+        counts = np.append(self._at[1:], len(values)) - self._at
+        apart = values - np.repeat(np.add.reduceat(values, self._at) / np.maximum(self._valid, 1), counts)
+        if self._there is not None:
+            apart = np.where(self._there, apart, 0.0)
+        return np.add.reduceat(apart * apart, self._at)
 
     def _extreme(self, measure: Measure) -> pa.Array:
         least = measure.kind == "least"

@@ -17,8 +17,10 @@ from kymograph.sql.prune import key_of, variant_of
 _SCAN = f"TableScan: {PREFIX}_"
 
 
-def buckets_of(plan: Any, tables: Mapping[str, StandIn], buckets: Mapping[str, Floor]) -> dict[str, str]:
-    """By stand-in: which of `buckets` is among the keys it is grouped by; "" for none.
+def keys_of(
+    plan: Any, tables: Mapping[str, StandIn], buckets: Mapping[str, Floor]
+) -> dict[str, tuple[str, frozenset[str]]]:
+    """By stand-in: which of `buckets` is among the keys it is grouped by, "" for none; and the labels among them.
 
     Args:
         plan: an optimized datafusion LogicalPlan.
@@ -41,7 +43,7 @@ class _Check:
     def __init__(self, tables: Mapping[str, StandIn], buckets: Mapping[str, Floor]) -> None:
         self._tables = tables
         self._buckets = buckets
-        self.found: dict[str, str] = {}
+        self.found: dict[str, tuple[str, frozenset[str]]] = {}
         self.scans = 0
 
     def walk(self, plan: Any) -> None:
@@ -59,11 +61,12 @@ class _Check:
 
     def _aggregate(self, aggregate: Any, table: StandIn) -> None:
         relation = table.relation
-        labels = {f"Expr({relation}.{label})" for label in table.table.labels}
-        bucket = ""
+        labels = {f"Expr({relation}.{label})": label for label in table.table.labels}
+        bucket, grouped = "", set()
         for key in map(_unnamed, aggregate.group_by_exprs()):
             text, kind = str(key), type(variant_of(key)).__name__
             if kind == "Column" and text in labels:
+                grouped.add(labels[text])
                 continue
             name = text[5:].partition("(")[0]
             if kind == "Column" or name not in self._buckets or text != f"Expr({name}({relation}.{TIME}))":
@@ -76,7 +79,8 @@ class _Check:
         for expression in map(_unnamed, aggregate.aggregate_exprs()):
             if type(variant_of(expression)).__name__ != "AggregateFunction" or str(expression) not in merged:
                 raise NeverFit
-        if self.found.setdefault(table.name, bucket) != bucket:
+        keys = bucket, frozenset(grouped)
+        if self.found.setdefault(table.name, keys) != keys:
             raise NeverFit
         self.scans += 1
 

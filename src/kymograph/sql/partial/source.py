@@ -15,6 +15,7 @@ from kymograph.model.time import TIME
 from kymograph.sql.buckets import Floor
 from kymograph.sql.dataset import Access, Fragment, SourceDataset
 from kymograph.sql.metrics import MetricSource
+from kymograph.sql.partial.groups import grouped, is_grouped, within_runs
 from kymograph.sql.partial.measures import StandIn, Unfit
 from kymograph.sql.partial.replaced import answered
 from kymograph.sql.partial.runs import by_series, summed
@@ -56,10 +57,12 @@ class StandInDataset(SourceDataset):
         self._real, self._keeper = source, keeper
         self._stand_in = stand_in
         self._floor: Floor | None = None
+        self._grouped: frozenset[str] = frozenset()
 
-    def group(self, floor: Floor | None) -> None:
-        """Say to which bucket a time belongs, before DataFusion asks for fragments; None where that does not matter."""
-        self._floor = floor
+    def group(self, floor: Floor | None, labels: frozenset[str]) -> None:
+        """Say what is grouped by, before DataFusion asks for fragments: to which bucket a time belongs (None: that does not
+        matter), and labels."""
+        self._floor, self._grouped = floor, labels
 
     def narrow(self, need: Need) -> int:
         """Say what the plan needs. Returns 0: few rows come out."""
@@ -84,22 +87,32 @@ class StandInDataset(SourceDataset):
         measures = {name: measure for name, measure in stand_in.measures.items() if name in columns}
         labels = [name for name in columns if name in stand_in.table.labels]
         others = set(columns) - set(measures) - set(labels)
-        if others != ({TIME} if floor else set()):
+        keys = {TIME} if floor else set()
+        if others != keys:
             raise Unfit
-        read = others.union(labels, (measure.column for measure in measures.values()))
+        schema = wanted = pa.schema([self._schema.field(name) for name in columns])
+        all_runs = is_grouped(measures)
+        if all_runs:
+            # what a group is has to show in the runs
+            if self._grouped != set(labels):
+                raise Unfit
+            measures = within_runs(stand_in, measures)
+            more = [pa.field(name, measures[name].type) for name in measures if name not in columns]
+            wanted = pa.schema([*schema, *more])
+        read = others.union(labels, (measure.column for measure in measures.values()), (TIME,) if all_runs else ())
         names = [name for name in stand_in.table.columns if name in read]
-        schema = pa.schema([self._schema.field(name) for name in columns])
 
         def make(batch: SeriesBatch) -> pa.RecordBatch:
             arrays = summed(batch, floor, measures)
-            return pa.RecordBatch.from_arrays([arrays[name] for name in columns], schema=schema)
+            return pa.RecordBatch.from_arrays([arrays[name] for name in wanted.names], schema=wanted)
 
-        asked = Asked(self._need.selection, labels, measures, floor, schema)
+        asked = Asked(self._need.selection, labels, measures, floor, wanted)
         while True:
             # samples may be replaced while they are read: then what was read is not all, or too much
             before = self._changes()
             made = self._made(asked, names, residual, make)
             if self._changes() == before:
+                made = grouped(made, [*labels, *keys], stand_in, schema) if all_runs else made
                 return Scan(schema, [partial(iter, made)] if made else [], sum(batch.num_rows for batch in made))
 
     def _changes(self) -> object:
@@ -110,6 +123,8 @@ class StandInDataset(SourceDataset):
         access, keeper = self._access, self._keeper
         routed = answered(keeper, self._real, asked) if keeper is not None and residual is None else None
         summing = _Summing(access, make)
+        if routed is None and is_grouped(asked.measures):
+            raise Unfit
         if routed is None:
             access.tiers.setdefault(RAW)
             if self._real.table == SAMPLES and keeper is not None and residual is not None:

@@ -83,5 +83,8 @@ class TierKeeper(Protocol):
     def changes(self) -> object:
         """Equal as long as no samples were replaced in between."""
 
+    def summarises(self) -> bool:
+        """Whether there is any rollup, or any sample has been replaced."""
+
     def replaced_upto(self) -> int | None:
         """The latest time up to which samples of some series have been replaced by summaries, µs; None: nowhere."""

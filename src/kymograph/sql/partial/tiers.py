@@ -25,7 +25,20 @@ from kymograph.sql.prune import Selection
 _LEAST_BUCKETS = 8
 _MOST_STRETCHES = 32
 _EXACT = 2.0**53
-_COLUMNS = {"valid": "count", "total": "sum", "floats": "sum", "least": "min", "most": "max"}
+# what of a summary a measure is
+COLUMNS = {
+    "valid": "count",
+    "total": "sum",
+    "floats": "sum",
+    "least": "min",
+    "most": "max",
+    "apart": "sum",
+    "square": "m2",
+    "first": "first",
+    "last": "last",
+    "begun": "first_time",
+    "ended": "last_time",
+}
 
 
 class Summarised(Protocol):
@@ -216,6 +229,7 @@ def _read(source: Summarised, tier: Tier, asked: Asked, span: Range) -> pa.Table
         if measure.kind != "rows":
             before = tier.fields[measure.column]
             columns += [f"{before}{name}" for name in ("count", "sum", "min", "max", "positive", "negative")]
+            columns.append(before + COLUMNS[measure.kind])
     labels, rows = source.of_tier(tier, asked.selection.matchers, span, asked.labels, list(dict.fromkeys(columns)))
     for name, column in labels.items():
         rows = rows.append_column(f"\0{name}", plain(column))
@@ -269,17 +283,21 @@ def batch_of(arrays: Mapping[str, Any], schema: pa.Schema) -> pa.RecordBatch:
 def _measured(rows: pa.Table, tier: Tier, measure: Measure) -> Any:
     """A measure's column, None where the stored numbers are not what SQL would make of the rows."""
     before = tier.fields[measure.column]
-    column = rows[before + _COLUMNS[measure.kind]]
-    if measure.kind in ("valid", "floats"):
+    column = rows[before + COLUMNS[measure.kind]]
+    if measure.kind in ("first", "last") and pc.any(pc.not_equal(rows[f"{before}count"], rows[tier.rows])).as_py():
+        return None  # a null may come first, which is no value of a summary
+    if measure.kind in ("valid", "floats", "apart", "square", "begun", "ended"):
         return column
     if measure.kind == "total":
         if pa.types.is_floating(measure.type):
             return column
         sizes = [pc.max(pc.abs(rows[f"{before}{sign}"])).as_py() or 0.0 for sign in ("positive", "negative")]
         return column.cast(measure.type) if max(sizes) < _EXACT else None
+    if pa.types.is_integer(measure.type) and (pc.max(pc.abs(column)).as_py() or 0.0) >= _EXACT:
+        return None
+    if measure.kind in ("first", "last"):
+        return column.cast(measure.type)
     # NaN is the greatest value to SQL, and no value to a summary
     if not tier.scalar and pc.any(pc.is_nan(rows[f"{before}sum"])).as_py():
-        return None
-    if pa.types.is_integer(measure.type) and (pc.max(pc.abs(column)).as_py() or 0.0) >= _EXACT:
         return None
     return column.cast(measure.type)
