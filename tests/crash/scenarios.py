@@ -20,7 +20,8 @@ from kymograph.local.engine import LocalEngine
 from kymograph.local.files import Files
 from kymograph.model.schema import table_schema
 from kymograph.options import StoreOptions
-from tests.crash import stream_script
+from kymograph.store.store import Store
+from tests.crash import store_script, stream_script
 from tests.crash.script import SHORT, apply, random_script
 from tests.rows import batch_of
 
@@ -60,6 +61,16 @@ def streams(report: Report, folder: str, k: int) -> None:
             stream_script.apply(engine, operation)
             report(f"done {number + 1}")
         engine.close()
+    report("end")
+
+
+def store(report: Report, folder: str, k: int) -> None:
+    """A store is set up and told to do things, killed at its k-th step."""
+    options = StoreOptions(sync="full")
+    with Store(LocalEngine(Path(folder), options, files=KillAt(k)), options, folder) as opened:
+        for number, (_, work) in enumerate(store_script.SCRIPT):
+            work(opened)
+            report(f"done {number + 1}")
     report("end")
 
 
