@@ -42,7 +42,7 @@ def test_an_import_says_how_far_it_came(tmp_path: Path) -> None:
 def test_before_anything_has_begun(tmp_path: Path, library: str) -> None:
     process = start("sql", tmp_path, "-")
     loaded = Path(f"/proc/{process.pid}/maps")
-    assert eventually(lambda: library in loaded.read_text(), 30)
+    assert eventually(lambda: library in loaded.read_text())
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert process.communicate() == (b"", b"")

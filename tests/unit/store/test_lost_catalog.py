@@ -150,10 +150,16 @@ def test_tables_and_metrics_follow_in_the_background(tmp_path: Path) -> None:
         store.create_table("t", fields={"x": "int8"})
         store.ring("r", "1s", 60)
         store.describe("m", help="text")
-        eventually(lambda: "text" in (tmp_path / "s" / FILE).read_text() if (tmp_path / "s" / FILE).exists() else False)
-        kept = settings.read(tmp_path / "s")
-        assert [schema.name for schema in kept.tables] == sorted(store.tables())
-        assert [name for name, _, _ in kept.rings.values()] == ["r"]
+        file = tmp_path / "s" / FILE
+
+        def followed() -> bool:
+            if not file.exists() or "text" not in file.read_text():
+                return False
+            kept = settings.read(tmp_path / "s")
+            tables, rings = [schema.name for schema in kept.tables], [name for name, _, _ in kept.rings.values()]
+            return (tables, rings) == (sorted(store.tables()), ["r"])
+
+        assert eventually(followed)
 
 
 def test_what_passes_is_not_in_it(tmp_path: Path) -> None:
