@@ -15,6 +15,7 @@ import kymograph
 from kymograph.cli.stream.clock import DataClock
 from kymograph.errors import InvalidInput
 from kymograph.model.stream import Layout
+from kymograph.store import tokens
 from tests.cli.conftest import Kymo
 from tests.server.running import running
 
@@ -246,3 +247,18 @@ def test_the_data_clock_follows_the_wall_clock() -> None:
         clock.stamp(np.zeros((5000, 2), "<u2"), LAYOUT)
     fixed = DataClock(3, T0, 0)
     assert np.diff(fixed.stamp(none, LAYOUT)[0]["timestamp"]).sum() == 33_000_000
+
+
+def test_a_server_that_wants_a_token(kymo: Kymo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kymograph.connect(tmp_path / "s", sync="off") as store:
+        token = tokens.create(store.engine, "read")
+    with running(tmp_path / "s", auth=True) as server:
+        monkeypatch.delenv("KYMO_TOKEN", raising=False)
+        without = kymo("stream", "list", server.url)
+        monkeypatch.setenv("KYMO_TOKEN", "wrong")
+        wrong = kymo("stream", "list", server.url)
+        monkeypatch.setenv("KYMO_TOKEN", token)
+        assert kymo("stream", "list", server.url).code == 0
+    assert (without.code, wrong.code) == (1, 1)
+    assert without.err.endswith("(put it into the environment variable KYMO_TOKEN)\n")
+    assert wrong.err == "error: the server answers 401: the token is not valid\n"

@@ -28,12 +28,15 @@ _INTERRUPTED = 130
 _NO_READER = 141
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="kymo", message="%(prog)s %(version)s")
 def kymo() -> None:
     """Record telemetry into a folder whose size stays bounded, and ask it.
 
     DIR is the folder of a store; verbs that can do without take the one in your user data folder.
+
+    A SIZE is written like 500MB or 2GiB, a DURATION like 90d, 1h30m or 250ms. A TIME is ISO 8601 (in UTC unless it says
+    otherwise), int µs since 1970, or a duration before now such as 24h.
     """
 
 

@@ -14,7 +14,7 @@ from kymograph.cli.words import DURATION, SIZE, folder, opened
 from kymograph.model.time import isoformat
 
 
-@click.command()
+@click.command(short_help="Show what is stored in DIR.")
 @folder
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON; times and durations in µs.")
 def info(dir: Path, as_json: bool) -> None:
@@ -52,7 +52,7 @@ def _table_lines(name: str, table: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@click.command()
+@click.command(short_help="Verify everything stored in DIR.")
 @folder
 @click.option("--repair", is_flag=True, help="Salvage every undamaged row of what is damaged.")
 def check(dir: Path, repair: bool) -> int:
@@ -71,7 +71,7 @@ def check(dir: Path, repair: bool) -> int:
     return 1 if left else 0
 
 
-@click.command()
+@click.command(short_help="Seal hot rows and merge small blocks now.")
 @folder
 def compact(dir: Path) -> None:
     """Seal hot rows and merge small blocks in DIR now, instead of waiting for the background to do it."""
@@ -87,7 +87,9 @@ def compact(dir: Path) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--force", is_flag=True, help="Apply ages to the row: also inside younger blocks, and unsealed rows.")
 @click.option("--cap", type=SIZE, help="Bytes the folder may take; default: unbounded.")
-@click.option("--retention", type=DURATION, help="How long rows of tables without an own bound are kept.")
+@click.option(
+    "--retention", type=DURATION, help="How long rows of tables without an own bound are kept; default: for ever."
+)
 def prune(dir: Path, dry_run: bool, force: bool, cap: int | None, retention: int | None) -> None:
     """Remove what is beyond its bounds in DIR.
 

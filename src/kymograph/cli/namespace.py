@@ -9,7 +9,7 @@ import click
 from kymograph.cli.words import DURATION, SIZE, folder, opened
 
 
-@click.group()
+@click.group(short_help="Create and list stores inside a store.")
 def namespace() -> None:
     """Create and list namespaces: DIR/namespaces/NAME is a store of its own that every verb takes."""
 
@@ -17,8 +17,8 @@ def namespace() -> None:
 @namespace.command()
 @folder
 @click.argument("name")
-@click.option("--cap", type=SIZE, help="Bytes it may take, such as 100MB.")
-@click.option("--age", type=DURATION, help="Age after which its rows go, such as 90d.")
+@click.option("--cap", type=SIZE, help="Bytes it may take beside the cap of DIR; default: unbounded.")
+@click.option("--age", type=DURATION, help="Age after which its rows go; default: never.")
 def create(dir: Path, name: str, cap: int | None, age: int | None) -> None:
     """Create a namespace in the store DIR."""
     with opened(dir, create=True) as store:
@@ -26,7 +26,7 @@ def create(dir: Path, name: str, cap: int | None, age: int | None) -> None:
         click.echo(made.path)
 
 
-@namespace.command("list")
+@namespace.command("list", short_help="List the namespaces of the store DIR.")
 @folder
 def list_(dir: Path) -> None:
     """List the namespaces of the store DIR; works beside a running server."""

@@ -13,13 +13,26 @@ from kymograph.cli.words import FOLDER, opened, pairs
 from kymograph.options import QueryLimits
 
 
-@click.command()
+@click.command(short_help="Ask the store in DIR in SQL.")
 @click.argument("dir", type=FOLDER)
 @click.argument("query")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How rows are written."
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file; default: standard output.",
+)
 @click.option("--param", "-p", "params", multiple=True, metavar="NAME=TEXT", help="Value of $NAME; may be repeated.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=None, help="Seconds; default: none.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    metavar="SECONDS",
+    help="Give up after so long; default: never.",
+)
 def sql(
     *, dir: Path, query: str, form: str, output: Path | None, params: tuple[str, ...], timeout: float | None
 ) -> None:

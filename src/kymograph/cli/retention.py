@@ -15,12 +15,12 @@ from kymograph.options import Retention
 from kymograph.store.rollups.definition import duration
 
 
-@click.group()
+@click.group(short_help="List, set and drop ages of some series.")
 def retention() -> None:
     """List, set and drop ages of some series: {team="juniors"} after 3 days, and all else as ever."""
 
 
-@retention.command("list")
+@retention.command("list", short_help="List the selectors that have an age.")
 @folder
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def list_(dir: Path, as_json: bool) -> None:
@@ -33,7 +33,7 @@ def list_(dir: Path, as_json: bool) -> None:
         _show(found)
 
 
-@retention.command("set")
+@retention.command("set", short_help="Let samples of SERIES go after AGE.")
 @folder
 @click.argument("series")
 @click.argument("age", type=DURATION)

@@ -13,14 +13,14 @@ from kymograph.options import Retention
 from kymograph.store.rollups.definition import duration
 
 
-@click.group()
+@click.group(short_help="Create, list, refresh and drop rollups.")
 def rollup() -> None:
     """Create, list, refresh and drop rollups: summaries per bucket that are kept fresh."""
 
 
 @rollup.command("list")
 @folder
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON; times and durations in µs.")
 def list_(dir: Path, as_json: bool) -> None:
     """List the rollups; works beside a running server."""
     with opened(dir, read_only=True) as store:
@@ -42,14 +42,29 @@ def list_(dir: Path, as_json: bool) -> None:
 @rollup.command()
 @folder
 @click.argument("name")
-@click.option("--source", default="samples", show_default=True, help="samples, a table or a rollup.")
+@click.option("--source", default="samples", show_default=True, metavar="NAME", help="samples, a table or a rollup.")
 @click.option("--every", type=DURATION, default="1m", show_default=True, help="Width of a bucket.")
-@click.option("--by", multiple=True, metavar="LABEL", help="Tell rows apart by this label; may be repeated.")
-@click.option("--field", "fields", multiple=True, metavar="FIELD", help="Only this field; may be repeated.")
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="LABEL",
+    help="Tell rows apart by this label; may be repeated; default: every series.",
+)
+@click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="FIELD",
+    help="Only this field of a table; may be repeated; default: all numbers.",
+)
 @click.option("--query", metavar="SQL", help="A SELECT with time_bucket in place of source, by and fields.")
-@click.option("--keep", type=DURATION, help="Age after which the rollup's own rows go.")
-@click.option("--start-offset", type=DURATION, help="Late data further back than this is not looked at.")
-@click.option("--end-offset", type=DURATION, default="1m", show_default=True, help="Wait so long for late data.")
+@click.option("--keep", type=DURATION, help="Age after which the rollup's own rows go; default: never.")
+@click.option(
+    "--start-offset", type=DURATION, help="Late data further back than this is not looked at; default: all is."
+)
+@click.option(
+    "--end-offset", type=DURATION, default="1m", show_default=True, help="How long after its end a bucket is made."
+)
 def create(
     dir: Path,
     name: str,
@@ -100,13 +115,17 @@ def drop(dir: Path, name: str) -> None:
     click.echo(f"rollup {name} is dropped", err=True)
 
 
-@click.command()
+@click.command(short_help="Replace scalar samples by summaries in place.")
 @folder
 @click.option("--older-than", type=DURATION, help="Replace samples older than this now.")
 @click.option("--interval", type=DURATION, help="Width of the summaries' buckets.")
-@click.option("--policy", metavar="TEXT", help="Do so from now on: 1h -> 1m, 1w -> 5m, 30d -> 1h.")
-@click.option("--name", help="Only this metric.")
-@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Only series with this; may be repeated.")
+@click.option(
+    "--policy", metavar="TEXT", help="Do so from now on, such as 1h -> 1m, 1w -> 5m, 30d -> 1h; an empty one ends it."
+)
+@click.option("--name", metavar="METRIC", help="Only this metric.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="NAME=VALUE", help="Only series with this label; may be repeated."
+)
 def downsample(
     dir: Path,
     older_than: int | None,

@@ -14,16 +14,41 @@ from kymograph.options import StoreOptions
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Record this machine into DIR and serve it.")
 @folder
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need tokens.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--interval", type=DURATION, default="1s", show_default=True, help="Between two looks at the machine.")
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; others need tokens.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    metavar="N",
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--interval",
+    type=DURATION,
+    default="1s",
+    show_default=True,
+    help="Between two looks at the machine, at least 100ms.",
+)
 @click.option("--scrape", multiple=True, metavar="URL", help="Record this Prometheus endpoint too; may be repeated.")
 @click.option("--statsd", metavar="HOST:PORT", help="Listen for StatsD on TCP and UDP; :8125 is loopback.")
 @click.option("--graphite", metavar="HOST:PORT", help="Listen for Graphite lines on TCP and UDP; :2003 is loopback.")
 @click.option("--mqtt", metavar="URL", help="Record from this MQTT broker what is published to --topic.")
-@click.option("--topic", "topics", multiple=True, help="Topic such as home/{room}/{metric}; may be repeated.")
+@click.option(
+    "--topic",
+    "topics",
+    multiple=True,
+    metavar="TOPIC",
+    help="What to subscribe to there, such as home/{room}/{metric}; may be repeated.",
+)
 @click.option("--simulate", type=click.IntRange(0, 100_000), default=0, metavar="N", help="Record N simulated GPUs.")
 @click.option("--cap", type=SIZE, default="500MB", show_default=True, help="Bytes the folder may take; 0 is no cap.")
 @click.option(
@@ -44,12 +69,25 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="N",
     help="Exemplars kept, the newest; 0 keeps none.",
 )
-@click.option("--max-series", type=click.IntRange(1), metavar="N", help="Scalar series there may be in all.")
-@click.option("--max-new-series", type=click.IntRange(1), metavar="N", help="Those that may be new within an hour.")
+@click.option(
+    "--max-series", type=click.IntRange(1), metavar="N", help="Scalar series there may be in all; default: no limit."
+)
+@click.option(
+    "--max-new-series",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Those that may be new within an hour; default: no limit.",
+)
 @click.option("--tls-cert", type=_FILE, help="PEM file of the certificate.")
 @click.option("--tls-key", type=_FILE, help="PEM file of its key.")
 @click.option("--auth", is_flag=True, help="Ask for tokens on loopback too.")
-@click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="Another name of this server.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Another name of this server; may be repeated.",
+)
 @click.option("--path-prefix", default="", metavar="PATH", help="Where a reverse proxy shows this server.")
 @click.option("--rules", multiple=True, type=_FILE, help="Evaluate this Prometheus rule file; may be repeated.")
 @click.option(

@@ -25,12 +25,21 @@ if TYPE_CHECKING:
 _PAUSE = 0.5
 
 
-@click.command()
+@click.command(short_help="Show the newest rows of TABLE, and those to come.")
 @click.argument("where", nargs=-1, required=True, metavar="[DIR] TABLE")
-@click.option("-n", "count", type=click.IntRange(min=0), default=10, show_default=True, help="Rows to begin with.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="Rows to begin with."
+)
 @click.option("--follow", "-f", is_flag=True, help="Go on with rows as they come, until Ctrl-C.")
 @label_filter
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How rows are written.",
+)
 def tail(where: tuple[str, ...], count: int, follow: bool, labels: tuple[str, ...], form: str) -> None:
     """Show the newest rows of TABLE; works beside a running server.
 

@@ -19,7 +19,7 @@ def token() -> None:
 @token.command()
 @folder
 @click.option("--role", type=click.Choice(tokens.ROLES), required=True, help="Each may do what the ones before it may.")
-@click.option("--name", default="", help="What it is for.")
+@click.option("--name", default="", metavar="TEXT", help="What it is for.")
 def create(dir: Path, role: str, name: str) -> None:
     """Create a token and print it: the only time it can be seen."""
     with opened(dir, create=True) as store:

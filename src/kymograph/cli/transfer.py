@@ -19,7 +19,7 @@ from kymograph.store.exchange.imports import import_rows
 _FORMS = click.Choice(["csv", "json", "parquet", "arrow"])
 
 
-@click.command("import")
+@click.command("import", short_help="Store the rows of files in TABLE.")
 @click.argument("dir", type=FOLDER)
 @click.argument("table")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
@@ -70,15 +70,20 @@ def import_(
             click.echo(f"{file}: {rows:,} rows stored in {table}", err=True)
 
 
-@click.command("export")
+@click.command("export", short_help="Write the rows of TABLE to a file or a pipe.")
 @click.argument("dir", type=FOLDER)
 @click.argument("table")
-@click.option("--start", type=TIME, help="First time: ISO 8601, int µs, or a duration before now such as 24h.")
-@click.option("--end", type=TIME, help="End of the range, itself outside.")
+@click.option("--start", type=TIME, help="First time; default: the oldest row.")
+@click.option("--end", type=TIME, help="End of the range, itself outside; default: the newest row.")
 @label_filter
-@click.option("--columns", metavar="A,B", help="Only these columns.")
+@click.option("--columns", metavar="A,B", help="Only these columns; default: all.")
 @click.option("--format", "form", type=_FORMS, help="Default: what the name of the file tells, else csv.")
-@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file; default: standard output.",
+)
 def export_(
     *,
     dir: Path,

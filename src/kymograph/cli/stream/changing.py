@@ -9,7 +9,7 @@ from kymograph.cli.stream.words import dry_run, matched, path, shown, span, targ
 from kymograph.errors import InvalidInput
 
 
-@click.command()
+@click.command(short_help="Make the stream PATH of LAYOUT.")
 @target
 @path
 @click.argument("layout")
@@ -29,7 +29,7 @@ def rename(target: str, old: str, new: str) -> None:
         there.rename(old, new)
 
 
-@click.command()
+@click.command(short_help="Remove rows of PATH and uncover their time.")
 @target
 @path
 @span
@@ -42,7 +42,7 @@ def remove(*, target: str, path: str, start: int | None, end: int | None, dry_ru
             click.echo(f"{one.path}: {rows:,} rows {'would be removed' if dry_run else 'removed'}")
 
 
-@click.command()
+@click.command(short_help="Forget streams that cover nothing.")
 @target
 @path
 @click.option("--remove", "-R", "force", is_flag=True, help="Also when it has rows or covers time.")

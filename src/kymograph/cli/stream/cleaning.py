@@ -37,7 +37,7 @@ class Bound:
     rate: float | None
 
 
-@click.command()
+@click.command(short_help="Remove the oldest rows of streams.")
 @target
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--estimate", is_flag=True, help="Say how much each stream will take once it holds all it may.")

@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 _BLOCK = 1 << 20
 
 
-@click.command()
+@click.command(short_help="Copy streams from SOURCE to DESTINATION.")
 @click.argument("source")
 @click.argument("destination")
 @click.argument("path", default="*")
@@ -112,11 +112,13 @@ def _blocks(chunks: Iterator[Array], dtype: np.dtype[Any]) -> Iterator[Array]:
         yield np.concatenate(held)
 
 
-@click.command()
+@click.command(short_help="Make a stream of means, minima and maxima.")
 @target
 @click.argument("source")
 @click.argument("destination")
-@click.option("--factor", "-f", type=click.IntRange(2, 10**6), default=4, show_default=True, help="Rows in one.")
+@click.option(
+    "--factor", "-f", metavar="N", type=click.IntRange(2, 10**6), default=4, show_default=True, help="Rows in one."
+)
 @dry_run
 def decimate(*, target: str, source: str, destination: str, factor: int, dry_run: bool) -> None:
     """Make the stream DESTINATION of means, minima and maxima over every FACTOR rows of SOURCE.

@@ -22,7 +22,7 @@ from kymograph.wire.stream_text import encode_text
 Array = np.ndarray[Any, Any]
 
 
-@click.command()
+@click.command(short_help="Print the rows of PATH, or write them to a file.")
 @target
 @path
 @span

@@ -31,14 +31,23 @@ _PIECE = 1 << 20
 _VALUES = re.compile(rb"^(?=[ \t]*[^#\s])", re.MULTILINE)
 
 
-@click.command()
+@click.command(short_help="Insert the rows of files into PATH.")
 @target
 @path
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("--timestamp", "-t", is_flag=True, help="The data has no times: add them, at the rate of --rate.")
-@click.option("--rate", "-r", type=float, help="Rows per second of data without times.")
+@click.option(
+    "--rate", "-r", type=float, metavar="HZ", help="Rows per second of data without times; a WAV file brings its own."
+)
 @span
-@click.option("--max-gap", "-g", type=DURATION, default="10s", show_default=True, help="Largest difference of clocks.")
+@click.option(
+    "--max-gap",
+    "-g",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    help="How far data without --start may be from the wall clock.",
+)
 @click.option("--binary", "-B", is_flag=True, help="Packed little-endian rows instead of text.")
 @dry_run
 def insert(

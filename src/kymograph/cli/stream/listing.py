@@ -11,11 +11,11 @@ from kymograph.cli.stream.words import matched, path, raw_times, shown, span, ta
 from kymograph.errors import InvalidInput
 
 
-@click.command("list")
+@click.command("list", short_help="List streams with their layouts.")
 @target
 @click.argument("path", default="*")
 @click.option("--extended", "-E", is_flag=True, help="Also extent, rows and covered time.")
-@click.option("--layout", help="Only streams of this layout.")
+@click.option("--layout", metavar="LAYOUT", help="Only streams of this layout, such as uint16_6.")
 @raw_times
 def list_(*, target: str, path: str, extended: bool, layout: str | None, raw_times: bool) -> None:
     """List the streams that PATH matches, with their layouts."""
@@ -45,7 +45,7 @@ def intervals(*, target: str, path: str, start: int | None, end: int | None, dif
             click.echo(f"[ {shown(low, raw_times)} -> {shown(high, raw_times)} ]")
 
 
-@click.command()
+@click.command(short_help="Print or change the metadata of PATH.")
 @target
 @path
 @click.option("--get", "-g", "keys", multiple=True, metavar="KEY", help="Only this key; may be repeated.")

@@ -14,6 +14,7 @@ import numpy as np
 
 from kymograph.cli.words import opened
 from kymograph.client import StreamClient
+from kymograph.errors import AccessError
 from kymograph.model.interval import Intervals
 from kymograph.model.stream import Layout, split_level
 
@@ -171,8 +172,14 @@ def place(target: str, *, write: bool = False, create: bool = False) -> Iterator
         create: make the folder's store when there is none.
     """
     if target.startswith(("http://", "https://")):
-        with StreamClient(target, os.environ.get(TOKEN) or None) as client:
-            yield ServerPlace(client)
+        token = os.environ.get(TOKEN) or None
+        with StreamClient(target, token) as client:
+            try:
+                yield ServerPlace(client)
+            except AccessError as problem:
+                if token is None:
+                    problem.hint = f"put it into the environment variable {TOKEN}"
+                raise
         return
     with opened(Path(target), read_only=not write, create=create) as store:
         yield FolderPlace(store)

@@ -21,8 +21,8 @@ raw_times = click.option("--raw-times", "-T", is_flag=True, help="Print times as
 
 def span(verb: _F) -> _F:
     """`--start` and `--end`."""
-    verb = click.option("--end", "-e", type=TIME, help="End of the range, itself outside.")(verb)
-    return click.option("--start", "-s", type=TIME, help="First time.")(verb)
+    verb = click.option("--end", "-e", type=TIME, help="End of the range, itself outside; default: open.")(verb)
+    return click.option("--start", "-s", type=TIME, help="First time; default: open.")(verb)
 
 
 def shown(time: int | None, raw: bool = False) -> str:

@@ -204,6 +204,6 @@ def _h5py() -> ModuleType:
     try:
         import h5py
     except ImportError:
-        raise MissingDependency("HDF5 needs h5py", hint="pip install kymograph[hdf5]") from None
+        raise MissingDependency("HDF5 needs h5py", hint="pip install 'kymograph[hdf5]'") from None
     module: ModuleType = h5py
     return module
