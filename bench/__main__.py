@@ -16,6 +16,7 @@ NAMES = {
     "writes": "one-row writes per second, acknowledged, from eight threads",
     "opening": "opening a store of many blocks",
     "metrics": "samples over HTTP, disk and PromQL, beside VictoriaMetrics and Prometheus",
+    "answers": "short answers of Prometheus' API over HTTP, alone and eight at once, beside VictoriaMetrics",
     "labels": "finding series by their labels among many, beside VictoriaMetrics",
     "streams": "waveforms: insertion, reading, zooming, HTTP, beside HDF5 and NumPy files",
     "scrapes": "what node exporter scrapes take on disk",
