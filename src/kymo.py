@@ -18,6 +18,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code = run()
     signal.signal(signal.SIGINT, _leave)
+    if code == _INTERRUPTED:  # a thread may still wait for standard input, which the interpreter cannot close then
+        _leave()
     return code
 
 
