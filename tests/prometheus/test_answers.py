@@ -68,6 +68,13 @@ def test_series(path: str, parameters: dict[str, Any], prometheus: httpx.Client,
     assert theirs == mine
 
 
+@pytest.mark.parametrize("span", [{"end": 9223372036854775}, {"start": "-1e300"}, {"start": 1e15, "end": 1e16}])
+def test_times_beyond_all_samples(span: dict[str, Any], ours: httpx.Client) -> None:
+    found = asked(ours, "labels", {"match[]": "sparse", **span})
+    assert found == (200, {"status": "success", "data": [] if span.get("start") == 1e15 else ["__name__", "n"]})
+    assert asked(ours, "query_range", {"query": "1", "start": 0, "step": 1, "end": 1e16})[0] == 400
+
+
 @pytest.mark.parametrize("parameters", [{}, {"metric": "requests"}, {"limit": 0}, {"limit": 2}])
 def test_metadata(parameters: dict[str, Any], prometheus: httpx.Client, ours: httpx.Client) -> None:
     theirs, mine = asked(prometheus, "metadata", parameters)[1]["data"], asked(ours, "metadata", parameters)[1]["data"]
