@@ -80,6 +80,6 @@ def state(store: Store) -> dict[str, Any]:
         "tokens": [one["role"] for one in tokens.list(store.engine)],
         "rollups": [one["name"] for one in store.rollups()],
         "rings": [(one.name, one.ring) for one in store.rings()],
-        "bounds": [schema.retention for name, schema in store.tables().items() if name == "samples"],
+        "bounds": [schema.retention for schema in store.tables().values() if schema.retention != Retention()],
         "snapshots": sorted(each.name for each in (Path(store.path) / SNAPSHOTS).glob("*")),
     }

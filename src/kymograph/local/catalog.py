@@ -44,11 +44,13 @@ class Catalog(Database):
     """What the database holds. Methods that change something need an open `transaction()`.
 
     Attributes:
-        configured: grows with each change of what is kept in `settings.jsonl` too.
+        configured: grows with each change of what follows in `settings.jsonl` in the background.
     """
 
     # kinds of documents that change all the time and are made anew where they are lost
     PASSING = frozenset({"job", "store", "touched", "watch"})
+    # those that come with what is written, many at a time
+    FOLLOWING = frozenset({"metric"})
     configured = 0
 
     # tables
@@ -181,7 +183,7 @@ class Catalog(Database):
         return {(row[0], row[1]): json.loads(row[2]) for row in rows}
 
     def put_document(self, kind: str, key: str, value: Any) -> None:
-        self.configured += kind not in self.PASSING
+        self.configured += kind in self.FOLLOWING
         gone = self._db.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key)).rowcount
         if value is not None:
             text = json.dumps(value)

@@ -185,7 +185,7 @@ def _documents(salvaged: dict[tuple[str, str], Any], kept: Kept) -> dict[tuple[s
     found = {
         (kind, key): value
         for (kind, key), value in salvaged.items()
-        if kind not in _SUMMARISED and (not whole or kind in Catalog.PASSING or kind in settings.FOLLOWING)
+        if kind not in _SUMMARISED and (not whole or kind in Catalog.PASSING or kind in Catalog.FOLLOWING)
     }
     return {**found, **kept.documents}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from kymograph.engine.registry import Identity, Registry, identity
@@ -60,6 +60,13 @@ class LocalRegistry:
             # a new dict, because others may be walking over the old one
             mine = {**self._documents.get(kind, {}), **copy.deepcopy(dict(values))}
             self._documents[kind] = {key: value for key, value in mine.items() if value is not None}
+
+    def listed(self, without: Container[str], only: Container[str] | None = None) -> list[tuple[str, str, Any]]:
+        """Kind, key and value of every document of some kinds, in order; the caller must not change the values."""
+        with self._changing:  # what is durable already is also here
+            documents = self._documents
+            kinds = sorted(kind for kind in documents if kind not in without and (only is None or kind in only))
+            return [(kind, *each) for kind in kinds for each in sorted(documents[kind].items())]
 
     def get(self, kind: str, key: str) -> Any:
         """See `Engine.get_document`."""

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 NAME = "settings.jsonl"
-# documents of these kinds come with what is written, many at a time, and follow in the background
-FOLLOWING = frozenset({"metric"})
 # the background leaves at least so many times as long between two writings as one takes
 _REST = 20
 
@@ -124,8 +122,10 @@ class Settings:
         self._folder = folder
         self._path = folder.path / NAME
         self._saving = threading.Lock()
-        # `catalog.configured` as of the last writing; none yet
+        # `catalog.configured` as of the last writing; none yet, or it failed
         self._saved = -1
+        # the lines of what follows in the background, as of the last writing
+        self._following: list[str] = []
         self._next = 0.0
         self.bytes = 0
         with contextlib.suppress(OSError):
@@ -141,17 +141,9 @@ class Settings:
             now, began = self._folder.catalog.configured, time.monotonic()
             if now == self._saved:
                 return
-            lines = self._lines()
-            text = "".join(map(line, [["settings", VERSION, len(lines)], *lines])).encode()
-            with storage_errors(self._path):
-                present = self._path.read_bytes() if self._path.exists() else None
-                mode = stat.S_IMODE(self._folder.catalog.path.stat().st_mode)
-                if text != present and (lines or present is not None):
-                    sync = self._folder.options.sync == "full"
-                    self._folder.files.replace(self._path, memoryview(text), sync=sync, mode=mode)
-                elif present is not None:
-                    self._path.chmod(mode)
-            self.bytes, self._saved = len(text), now
+            self._following = list(map(line, self._settings()))
+            self._write()
+            self._saved = now
             self._next = time.monotonic() + _REST * (time.monotonic() - began)
 
     def follow(self) -> None:
@@ -161,21 +153,42 @@ class Settings:
 
     def save_now(self, kind: str) -> None:
         """A document of a kind was put durably: put it here too. What the disk refuses, the background tries again."""
-        if kind not in FOLLOWING:
-            with contextlib.suppress(StorageError):
-                self.save()
+        catalog = self._folder.catalog
+        if kind in catalog.PASSING or kind in catalog.FOLLOWING:
+            return
+        with contextlib.suppress(StorageError), self._saving:
+            saved, self._saved = self._saved, -1
+            if saved < 0:
+                saved, self._following = catalog.configured, list(map(line, self._settings()))
+            self._write()
+            self._saved = saved
 
-    def _lines(self) -> list[list[Any]]:
+    def _write(self) -> None:
+        catalog = self._folder.catalog
+        documents = self._folder.registry.listed(catalog.PASSING | catalog.FOLLOWING)
+        lines = [*(line(["document", *each]) for each in documents), *self._following]
+        text = (line(["settings", VERSION, len(lines)]) + "".join(lines)).encode()
+        with storage_errors(self._path):
+            present = self._path.read_bytes() if self._path.exists() else None
+            mode = stat.S_IMODE(catalog.path.stat().st_mode)
+            if text != present and (lines or present is not None):
+                sync = self._folder.options.sync == "full"
+                self._folder.files.replace(self._path, memoryview(text), sync=sync, mode=mode)
+            elif present is not None:
+                self._path.chmod(mode)
+        self.bytes = len(text)
+
+    def _settings(self) -> list[list[Any]]:
+        """Everything that follows in the background."""
         folder = self._folder
         catalog = folder.catalog
         with catalog.reading():
-            documents = catalog.load_documents()
             tables = catalog.load_tables()
             streams = folder.streams.room.ledger.load_streams()
             rings = folder.rings.rows.rings()
         series = folder.registry.series()
         found: list[list[Any]] = [
-            ["document", *key, value] for key, value in sorted(documents.items()) if key[0] not in catalog.PASSING
+            ["document", *each] for each in folder.registry.listed(catalog.PASSING, catalog.FOLLOWING)
         ]
         found += [["table", json.loads(schema.to_json())] for schema in sorted(tables.values(), key=lambda t: t.name)]
         found += [["stream", number, schema.to_json()] for number, schema in sorted(streams.items())]

@@ -162,6 +162,21 @@ def test_tables_and_metrics_follow_in_the_background(tmp_path: Path) -> None:
         assert eventually(followed)
 
 
+def test_many_metrics_do_not_make_a_token_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows in the background is not looked through when a document is put."""
+    with opened(tmp_path / "s") as store:
+        store.describe_many({f"m{number}": {"help": "text"} for number in range(100)})
+        tokens.create(store.engine, "read")
+        looks = []
+        monkeypatch.setattr(settings.Settings, "_settings", lambda _: looks.append(1) or [])
+        for _ in range(5):
+            tokens.create(store.engine, "read")
+        assert not looks
+        monkeypatch.undo()
+    kept = settings.read(tmp_path / "s")
+    assert len(kept.documents) == 106
+
+
 def test_what_passes_is_not_in_it(tmp_path: Path) -> None:
     """The history of jobs and what waits to be summarised change all the time, and are made anew."""
     with opened(tmp_path / "s") as store:
