@@ -228,7 +228,8 @@ class PieceWindows(Windows):
         rows = self.rows
         first, start = self.at(rows["first"], places), self.at(rows["first_time"], places)
         share = (times - start) / np.maximum(self.at(rows["last_time"], places) - start, 1)
-        found: Floats = first + (self.at(rows["last"], places) - first) * share
+        # right at the first sample, whatever infinity the last one is
+        found: Floats = np.where(share == 0, first, first + (self.at(rows["last"], places) - first) * share)
         return found
 
     def blocks(self) -> Iterator[Windows]:

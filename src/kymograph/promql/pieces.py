@@ -85,7 +85,8 @@ def newest_of(pieces: Pieces, grid: Grid, lookback: int) -> tuple[Frame, Floats,
     value = rows["last"][newest]
     share = (grid.times - first) / np.maximum(last - first, 1)
     begin = rows["first"][newest]
-    values = np.where(ended, value, begin + (value - begin) * share)
+    # right at the first sample, whatever infinity the last one is
+    values = np.where(ended, value, np.where(share == 0, begin, begin + (value - begin) * share))
     times = np.where(ended, last, grid.times)
     stale = SeriesSet(pieces.labels, rows["first_time"], np.ascontiguousarray(rows["last"]), pieces.offsets).stale
     present &= (times > grid.times - lookback) & ~stale[newest]

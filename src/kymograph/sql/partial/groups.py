@@ -80,9 +80,10 @@ def _spread(rows: pa.Table, group: Ints, names: tuple[str, str, str]) -> pa.Tabl
         mean = np.bincount(group, sums) / np.bincount(group, counts)
         apart = np.where(counts > 0, sums / counts - mean[group], 0.0)
         columns = counts * apart, squares + counts * apart * apart
+    # processors make a NaN with a sign, which is the least number of all to SQL
     for name, column in zip(names[1:], columns, strict=True):
         place = rows.schema.get_field_index(name)
-        rows = rows.set_column(place, rows.field(place), pa.array(column))
+        rows = rows.set_column(place, rows.field(place), pa.array(np.where(np.isnan(column), np.nan, column)))
     return rows
 
 

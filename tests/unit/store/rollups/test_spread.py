@@ -173,3 +173,13 @@ def test_what_needs_more_than_summaries_reads_rows(store: Store, plain: Store) -
         "SELECT var_pop(v * 2) AS a FROM t",
     ):
         assert same(store, plain, text).tiers == ["raw"], text
+
+
+def test_infinities_have_no_spread(store: Store, plain: Store) -> None:
+    inf, nan = np.inf, np.nan
+    several = [[inf], [1.0, inf], [inf, 1.0], [nan], [nan, 1.0], [1.0, nan, 2.0], [inf, inf], [-inf, inf, 1.0]]
+    for one in (store, plain):
+        for place, values in enumerate(several):
+            one.write("t", {"time": BASE + np.arange(len(values)) * SECOND, "host": str(place), "v": np.array(values)})
+    store.create_rollup("kept", "t", "1m")
+    assert same(store, plain, f"SELECT host, {SPREAD} FROM t GROUP BY host ORDER BY host").tiers == ["kept", "raw"]
