@@ -7,7 +7,7 @@ import time
 import pytest
 
 from kymograph.model.time import HOUR, SECOND
-from kymograph.wire.exposition import parse
+from kymograph.wire.exposition.page import parse
 from tests.server.conftest import GPUS, ROWS
 from tests.server.running import Running, running
 

@@ -11,7 +11,7 @@ import numpy as np
 from kymograph.errors import InvalidInput
 from kymograph.model.stream import TIMESTAMP, Layout
 from kymograph.store.streams.arrays import as_rows
-from kymograph.wire.stream_text import TextDecoder
+from kymograph.wire.streams.text import TextDecoder
 
 Array = np.ndarray[Any, Any]
 Send = Callable[[Array, int, int], None]

@@ -15,7 +15,7 @@ from kymograph.errors import InvalidInput, NotFound, StorageError
 from kymograph.model.stream import Layout, split_level
 from kymograph.model.time import to_micros
 from kymograph.store.streams.arrays import flattened
-from kymograph.wire.stream_binary import BinaryDecoder, encode_binary
+from kymograph.wire.streams.binary import BinaryDecoder, encode_binary
 
 Array = np.ndarray[Any, Any]
 _BINARY, _TEXT = "application/octet-stream", "text/plain"

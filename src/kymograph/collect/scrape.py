@@ -14,8 +14,8 @@ from kymograph.errors import InvalidInput, LimitExceeded
 from kymograph.store.ingest.exposition import exemplars_of
 from kymograph.store.metrics import Sample
 from kymograph.store.naming import Kind
-from kymograph.wire import exposition
-from kymograph.wire.exposition_line import Series
+from kymograph.wire.exposition import page as exposition
+from kymograph.wire.exposition.line import Series
 
 # The NaN by which Prometheus says that a series ended here; its bits must survive all the way.
 STALE_BITS = 0x7FF0000000000002

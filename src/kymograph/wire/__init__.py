@@ -1,1 +1,1 @@
-"""Pure bytes to values and back: one file per format, no I/O."""
+"""Pure bytes to values and back: a file or a room per format, no I/O."""

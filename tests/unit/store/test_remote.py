@@ -12,7 +12,7 @@ from kymograph.errors import InvalidInput, KymographError, LimitExceeded, StoreC
 from kymograph.promql.limits import PromLimits
 from kymograph.store.remote.taking import Taken
 from kymograph.wire import snappy
-from kymograph.wire.remote import V1, V2
+from kymograph.wire.remote.decoder import V1, V2
 from tests.unit.wire import messages
 from tests.unit.wire.messages import write_v1, write_v2
 

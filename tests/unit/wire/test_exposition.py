@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kymograph.errors import InvalidInput
-from kymograph.wire.exposition import Family, Sample, parse
-from kymograph.wire.exposition_text import render
+from kymograph.wire.exposition.page import Family, Sample, parse
+from kymograph.wire.exposition.text import render
 
 
 def one(page: bytes, *, openmetrics: bool = False) -> Sample:

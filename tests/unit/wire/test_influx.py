@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kymograph.errors import InvalidInput
-from kymograph.wire.influx import MOST_LINE, MOST_LINES, Parsed, parse
-from kymograph.wire.influx_faults import MOST_NAMED
-from kymograph.wire.influx_line import read_line, read_prefix
-from kymograph.wire.influx_prefix import Prefixes
+from kymograph.wire.influx.bodies import MOST_LINE, MOST_LINES, Parsed, parse
+from kymograph.wire.influx.faults import MOST_NAMED
+from kymograph.wire.influx.line import read_line, read_prefix
+from kymograph.wire.influx.prefix import Prefixes
 
 NOW = 1_700_000_000_000_000
 Row = tuple[str, Any, tuple[tuple[str, str, Any], ...], int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kymograph.wire.otlp_names import job_and_instance, label_name, labels_of, metric_name
+from kymograph.wire.otlp.names import job_and_instance, label_name, labels_of, metric_name
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from kymograph.errors import InvalidInput, TimeError
 from kymograph.wire.protobuf import Malformed, put_bytes, put_int, put_varint
-from kymograph.wire.remote import V1, V2, Decoder
-from kymograph.wire.remote_layout import PAD
+from kymograph.wire.remote.decoder import V1, V2, Decoder
+from kymograph.wire.remote.layout import PAD
 from tests.unit.wire import messages
 from tests.unit.wire.messages import write_v1, write_v2
 

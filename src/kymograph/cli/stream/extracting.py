@@ -16,8 +16,8 @@ from kymograph.cli.stream.words import path, raw_times, shown, span, target
 from kymograph.errors import InvalidInput
 from kymograph.model.stream import TIMESTAMP, column_names, split_level
 from kymograph.store.streams.files import FORMS, write_rows
-from kymograph.wire.stream_binary import encode_binary
-from kymograph.wire.stream_text import encode_text
+from kymograph.wire.streams.binary import encode_binary
+from kymograph.wire.streams.text import encode_text
 
 Array = np.ndarray[Any, Any]
 

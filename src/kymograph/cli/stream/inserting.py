@@ -23,8 +23,8 @@ from kymograph.client.inserting import ArrayInsertion
 from kymograph.errors import InvalidInput, NotFound, Overlap
 from kymograph.model.stream import DATA, Layout
 from kymograph.store.streams.files import FORMS, read_rows, read_wav
-from kymograph.wire.stream_binary import BinaryDecoder
-from kymograph.wire.stream_text import TextDecoder
+from kymograph.wire.streams.binary import BinaryDecoder
+from kymograph.wire.streams.text import TextDecoder
 
 Array = np.ndarray[Any, Any]
 _PIECE = 1 << 20

@@ -17,8 +17,8 @@ from kymograph.server.gather import Gather
 from kymograph.server.incoming import unpacked
 from kymograph.server.routes.answers import json_answer
 from kymograph.server.state import ServerState
-from kymograph.wire.influx import PRECISIONS
-from kymograph.wire.influx_faults import Faults
+from kymograph.wire.influx.bodies import PRECISIONS
+from kymograph.wire.influx.faults import Faults
 
 WRITES = ("/write", "/api/v2/write", "/api/v1/influx/write")
 # clients ask by it what they may send; 1.8 is the first that has both ways of writing

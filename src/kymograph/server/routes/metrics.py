@@ -14,8 +14,8 @@ from kymograph.errors import KymographError
 from kymograph.server.meter import BUCKETS, Meter
 from kymograph.server.routes import rings
 from kymograph.server.state import ServerState
-from kymograph.wire.exposition import Family, Kind, Sample
-from kymograph.wire.exposition_text import TEXT, render
+from kymograph.wire.exposition.page import Family, Kind, Sample
+from kymograph.wire.exposition.text import TEXT, render
 
 _STATES = ("running", "waiting", "failing", "hung", "absent")
 

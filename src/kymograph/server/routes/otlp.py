@@ -10,7 +10,7 @@ from kymograph.errors import KymographError
 from kymograph.server.faults import Refusal, of_error
 from kymograph.server.incoming import unpacked
 from kymograph.server.state import ServerState
-from kymograph.wire import otlp
+from kymograph.wire.otlp import request as otlp
 from kymograph.wire.protobuf import put_bytes
 
 _PROTOBUF = "application/x-protobuf"

@@ -14,7 +14,7 @@ from kymograph.server.gather import Gather
 from kymograph.server.state import ServerState
 from kymograph.store.remote.taking import Taken
 from kymograph.wire import snappy
-from kymograph.wire.remote import V1, V2
+from kymograph.wire.remote.decoder import V1, V2
 
 WRITE = "/api/v1/write"
 _MEDIA = b"application/x-protobuf"

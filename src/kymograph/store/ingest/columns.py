@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from kymograph.model.schema import LABEL_TYPE, TableSchema, type_name
 from kymograph.model.time import TIME, TIME_TYPE
 from kymograph.store.tables import MOST_LABELS
-from kymograph.wire.influx_prefix import Prefixes
+from kymograph.wire.influx.prefix import Prefixes
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]

@@ -10,8 +10,8 @@ import numpy as np
 
 from kymograph.errors import InvalidInput
 from kymograph.model.exemplar import Exemplar
-from kymograph.wire import exposition
-from kymograph.wire.exposition_line import Series
+from kymograph.wire.exposition import page as exposition
+from kymograph.wire.exposition.line import Series
 
 if TYPE_CHECKING:
     from kymograph.store.ingest.verbs import IngestVerbs as Store

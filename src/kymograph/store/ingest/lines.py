@@ -17,9 +17,9 @@ from kymograph.store.ingest.columns import Part, Rejected, label_columns, merged
 from kymograph.store.ingest.merging import completed, is_partial
 from kymograph.store.naming import Kind
 from kymograph.store.tables import RESERVED
-from kymograph.wire.influx import Points, parse
-from kymograph.wire.influx_faults import Faults
-from kymograph.wire.influx_prefix import Prefixes
+from kymograph.wire.influx.bodies import Points, parse
+from kymograph.wire.influx.faults import Faults
+from kymograph.wire.influx.prefix import Prefixes
 
 if TYPE_CHECKING:
     from kymograph.store.ingest.verbs import IngestVerbs as Store

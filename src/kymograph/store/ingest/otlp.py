@@ -10,7 +10,7 @@ import numpy as np
 
 from kymograph.errors import InvalidInput, LimitExceeded
 from kymograph.model.time import MAX_TIME
-from kymograph.wire.otlp import Point, Request, Series
+from kymograph.wire.otlp.request import Point, Request, Series
 
 if TYPE_CHECKING:
     from kymograph.store.ingest.verbs import IngestVerbs as Store

@@ -14,8 +14,8 @@ from kymograph.store.ingest.otlp import OtlpWriter
 from kymograph.store.jobs import now_micros
 from kymograph.store.naming import Kind
 from kymograph.store.table_verbs import TableVerbs
-from kymograph.wire.influx_faults import Faults
-from kymograph.wire.otlp import Request, read_request
+from kymograph.wire.influx.faults import Faults
+from kymograph.wire.otlp.request import Request, read_request
 
 
 class IngestVerbs(TableVerbs, ExemplarVerbs):

@@ -8,7 +8,7 @@ from kymograph.promql.ast import LabelMatcher
 from kymograph.promql.labels import bad_regex
 from kymograph.promql.limits import Meter, PromLimits
 from kymograph.promql.source import Source
-from kymograph.wire.remote_read import ReadQuery, query_result, read_response
+from kymograph.wire.remote.reading import ReadQuery, query_result, read_response
 
 
 def answer(source: Source, queries: list[ReadQuery], limits: PromLimits) -> bytes:

@@ -14,9 +14,9 @@ from kymograph.errors import InvalidInput, KymographError
 from kymograph.model.exemplar import Exemplar
 from kymograph.store.naming import check_name, check_text
 from kymograph.wire import snappy
-from kymograph.wire.remote import V1, Decoder, Written
-from kymograph.wire.remote_layout import PAD
-from kymograph.wire.remote_metadata import About
+from kymograph.wire.remote.decoder import V1, Decoder, Written
+from kymograph.wire.remote.layout import PAD
+from kymograph.wire.remote.metadata import About
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 # what the memory of series may take; when it is more, it begins anew

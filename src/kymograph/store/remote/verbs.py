@@ -9,8 +9,8 @@ from kymograph.promql.limits import PromLimits
 from kymograph.store.exemplars.verbs import ExemplarVerbs
 from kymograph.store.remote.reading import answer
 from kymograph.store.remote.taking import Taken, Taker
-from kymograph.wire.remote import V1
-from kymograph.wire.remote_read import queries_of
+from kymograph.wire.remote.decoder import V1
+from kymograph.wire.remote.reading import queries_of
 
 
 class RemoteVerbs(ExemplarVerbs):

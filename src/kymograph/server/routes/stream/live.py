@@ -16,7 +16,7 @@ from kymograph.server.staging import Array
 from kymograph.server.state import ServerState
 from kymograph.server.watching import watched
 from kymograph.store.streams.stream import Stream
-from kymograph.wire.stream_binary import encode_binary
+from kymograph.wire.streams.binary import encode_binary
 
 # between two looks for new rows, seconds
 _PAUSE = 0.05

@@ -20,10 +20,10 @@ from kymograph.server.routes.stream.words import Flag, Moment, StreamPath, exist
 from kymograph.server.staging import Decoder, Staging
 from kymograph.server.state import ServerState
 from kymograph.store.streams.stream import Stream
-from kymograph.wire.stream_arrow import MEDIA as ARROW
-from kymograph.wire.stream_arrow import ArrowDecoder, ArrowEncoder
-from kymograph.wire.stream_binary import BinaryDecoder, encode_binary
-from kymograph.wire.stream_text import TextDecoder, encode_text
+from kymograph.wire.streams.arrow import MEDIA as ARROW
+from kymograph.wire.streams.arrow import ArrowDecoder, ArrowEncoder
+from kymograph.wire.streams.binary import BinaryDecoder, encode_binary
+from kymograph.wire.streams.text import TextDecoder, encode_text
 
 BINARY, TEXT, LINES = "application/octet-stream", "text/plain", "application/x-json-stream"
 # what is handed to a thread at once

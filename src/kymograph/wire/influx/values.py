@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kymograph.wire.influx_line import FALSE, TRUE
+from kymograph.wire.influx.line import FALSE, TRUE
 from kymograph.wire.words import view_of, words
 
 # what a value is by its last character: a float, an integer, an unsigned one, something else

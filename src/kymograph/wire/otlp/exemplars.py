@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kymograph.model.exemplar import MAX_CHARACTERS, Exemplar
-from kymograph.wire.otlp_names import text_of
+from kymograph.wire.otlp.names import text_of
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kymograph.wire.protobuf import Malformed, varint
-from kymograph.wire.remote_exemplars import Told, exemplar_v1, exemplar_v2
-from kymograph.wire.remote_layout import MOST, Found, Layout, Samples, joined
-from kymograph.wire.remote_metadata import About, family, metadata_v2
-from kymograph.wire.remote_series import Labels, Parsed, labels_v1, labels_v2, series_v1, series_v2
+from kymograph.wire.remote.exemplars import Told, exemplar_v1, exemplar_v2
+from kymograph.wire.remote.layout import MOST, Found, Layout, Samples, joined
+from kymograph.wire.remote.metadata import About, family, metadata_v2
+from kymograph.wire.remote.series import Labels, Parsed, labels_v1, labels_v2, series_v1, series_v2
 from kymograph.wire.words import view_of, words
 
 # a Sample with both fields and a time of six bytes (the years 1971 to 2109), and one whose value is 0

@@ -15,8 +15,8 @@ import numpy as np
 
 from kymograph.errors import InvalidInput, MissingDependency
 from kymograph.model.exemplar import Exemplar
-from kymograph.wire.otlp_exemplars import exemplars_of
-from kymograph.wire.otlp_names import job_and_instance, labels_of, metric_name, text_of
+from kymograph.wire.otlp.exemplars import exemplars_of
+from kymograph.wire.otlp.names import job_and_instance, labels_of, metric_name, text_of
 
 Labels = tuple[tuple[str, str], ...]
 Series = tuple[str, Labels]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kymograph.wire.influx_line import Tags, read_prefix
+from kymograph.wire.influx.line import Tags, read_prefix
 
 # beyond so many a fresh `Prefixes` is due: a writer that never repeats itself must not fill the memory
 MOST = 1_000_000

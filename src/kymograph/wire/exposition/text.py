@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
-from kymograph.wire.exposition import KINDS, Family
+from kymograph.wire.exposition.page import KINDS, Family
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 

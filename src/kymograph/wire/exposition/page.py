@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from kymograph.errors import InvalidInput
-from kymograph.wire.exposition_line import (
+from kymograph.wire.exposition.line import (
     EXEMPLAR,
     META,
     SAMPLE,

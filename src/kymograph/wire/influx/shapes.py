@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kymograph.wire.influx_values import Bools, Places, begin_with, count_of, kinds_of, pieces, typed
+from kymograph.wire.influx.values import Bools, Places, begin_with, count_of, kinds_of, pieces, typed
 
 # sets of fields that are looked for in one body, and lines that are looked at for it, beside 16 times every line; the
 # lines of any further set are read one by one

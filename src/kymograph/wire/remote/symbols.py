@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from kymograph.wire.protobuf import VARINT, Malformed, fields, text, varint
-from kymograph.wire.remote_layout import Bytes, Found, Ints
-from kymograph.wire.remote_metadata import About, family, metadata_v2
-from kymograph.wire.remote_series import Labels
+from kymograph.wire.remote.layout import Bytes, Found, Ints
+from kymograph.wire.remote.metadata import About, family, metadata_v2
+from kymograph.wire.remote.series import Labels
 
 _SERIES, _SYMBOL = 42, 34
 _WHOLE, _ZERO = b"\x12\x10\x09", b"\x12\x07\x10"

@@ -2,7 +2,7 @@
 
 Sources: "Prometheus Remote-Write 1.0" and "2.0" and their messages `prometheus.WriteRequest` and
 `io.prometheus.write.v2.Request`. Decoding through protobuf objects gives 0.14 million samples/s. Here a series is taken
-apart once; later it is found by the raw bytes of its labels, and whole messages by their layout (see `remote_layout`).
+apart once; later it is found by the raw bytes of its labels, and whole messages by their layout (see `layout`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from kymograph.errors import TimeError
 from kymograph.model.time import MAX_TIME
 from kymograph.wire.protobuf import BYTES, Malformed, behind, fields, span, tag_at, text
-from kymograph.wire.remote_exemplars import Told
-from kymograph.wire.remote_layout import PAD, Ints, varints
-from kymograph.wire.remote_metadata import About, metadata_v1
-from kymograph.wire.remote_series import Labels
-from kymograph.wire.remote_symbols import Spelled, Texts, Unusual, symbols_of
-from kymograph.wire.remote_walk import Book, Dialect, Walk, series_span
+from kymograph.wire.remote.exemplars import Told
+from kymograph.wire.remote.layout import PAD, Ints, varints
+from kymograph.wire.remote.metadata import About, metadata_v1
+from kymograph.wire.remote.series import Labels
+from kymograph.wire.remote.symbols import Spelled, Texts, Unusual, symbols_of
+from kymograph.wire.remote.walk import Book, Dialect, Walk, series_span
 
 V1, V2 = "prometheus.WriteRequest", "io.prometheus.write.v2.Request"
 _METADATA_V1 = 3 << 3 | BYTES

@@ -2,7 +2,7 @@
 
 A Python loop over lines takes 4 µs each. So the places of newlines and spaces are found with NumPy, the pieces between
 them become Arrow arrays, and lines with the same field names and types are converted together. Lines that are not plain
-(escapes, quotes, comments, anything broken) go one by one through `wire.influx_line`, which decides what is right.
+(escapes, quotes, comments, anything broken) go one by one through `line`, which decides what is right.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from kymograph.errors import InvalidInput
 from kymograph.model.time import MAX_TIME
-from kymograph.wire.influx_faults import Faults
-from kymograph.wire.influx_line import Line, Type, Unterminated, read_line
-from kymograph.wire.influx_prefix import Prefixes
-from kymograph.wire.influx_shapes import Fields, shapes
-from kymograph.wire.influx_values import integers, pieces, runs
+from kymograph.wire.influx.faults import Faults
+from kymograph.wire.influx.line import Line, Type, Unterminated, read_line
+from kymograph.wire.influx.prefix import Prefixes
+from kymograph.wire.influx.shapes import Fields, shapes
+from kymograph.wire.influx.values import integers, pieces, runs
 
 # (µs per unit, units per µs); exactly one of them is 1
 PRECISIONS = {
