@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from kymograph.wire.protobuf import Malformed, put_bytes, put_int, put_varint
-from kymograph.wire.remote import V1, V2, Decoder
-from kymograph.wire.remote_layout import PAD
+from kymograph.wire.remote.decoder import V1, V2, Decoder
+from kymograph.wire.remote.layout import PAD
 from tests.unit.wire import messages
 
 NOW = 1_772_409_600_000
