@@ -227,6 +227,7 @@ def assert_tidy(folder: Path, engine: LocalEngine) -> None:
         "catalog.db",
         "catalog.db-wal",
         "catalog.db-shm",
+        "settings.jsonl",
         "LOCK",
     }
 

@@ -197,8 +197,9 @@ class LocalEngine(Copying):
 
     def _delete(self, table: Table, matchers: Sequence[Matcher], start: int | None, end: int | None) -> int:
         folder = self._folder
-        with folder.structure, self._committer.lock:
-            sealing.seal(folder, table)
+        with folder.structure:
+            with self._committer.lock:  # what was written before is in blocks then; what comes later stays
+                sealing.seal(folder, table)
             return sealing.delete_rows(folder, table, matchers, start, end)
 
     def latest(self, table: str, matchers: Sequence[Matcher] = ()) -> pa.Table:

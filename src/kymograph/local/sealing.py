@@ -104,7 +104,7 @@ def _partitions(schema: TableSchema, runs: Sequence[Run]) -> Iterator[tuple[int,
 
 
 def delete_rows(folder: Folder, table: Table, matchers: Sequence[Matcher], start: int | None, end: int | None) -> int:
-    """Remove rows from blocks; the caller has sealed the head and keeps writers out. Returns how many."""
+    """Remove rows from blocks; the caller has sealed the head, and keeps others from changing blocks. Returns how many."""
     generation = table.generation()
     new: list[BlockRow] = []
     old: list[Block] = []
