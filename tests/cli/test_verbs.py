@@ -199,7 +199,7 @@ def test_reading_beside_a_writer(kymo: Kymo, folder: Path) -> None:
             run = kymo(*arguments)
             assert run.code == 1
             assert run.err.startswith("error: ")
-        assert "use its HTTP API" in kymo("token", "create", folder, "--role", "read").err
+        assert "give its URL" in kymo("token", "create", folder, "--role", "read").err
 
 
 def test_metadata_of_exports_is_the_table(kymo: Kymo, folder: Path) -> None:

@@ -67,6 +67,10 @@ class Connection:
         with self._asked("POST", path, {}, json.dumps(body).encode(), "application/json") as answer:
             return bytes(answer.data)
 
+    def delete(self, path: str) -> None:
+        with self._asked("DELETE", path, {}) as answer:
+            answer.drain_conn()
+
     def put(self, path: str, fields: Mapping[str, Any], body: bytes | Iterable[bytes], kind: str) -> None:
         """Send a body; an iterable goes out chunk by chunk."""
         with self._asked("PUT", path, fields, body, kind) as answer:
@@ -98,7 +102,7 @@ class Connection:
                 method, url, body=body, headers=headers, preload_content=False, redirect=False, chunked=chunked
             )
             try:
-                if answer.status != 200:
+                if not 200 <= answer.status < 300:
                     raise _failure(answer.status, answer.read(1 << 16))
                 yield answer
             finally:

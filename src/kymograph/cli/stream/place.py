@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from kymograph.cli.server import admitted, is_server
 from kymograph.cli.words import opened
 from kymograph.client import StreamClient
-from kymograph.errors import AccessError
 from kymograph.model.interval import Intervals
 from kymograph.model.stream import Layout, split_level
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from kymograph.store.store import Store
 
 Array = np.ndarray[Any, Any]
-TOKEN = "KYMO_TOKEN"  # noqa: S105 - the name of the variable
 
 
 @dataclass(frozen=True)
@@ -171,15 +169,9 @@ def place(target: str, *, write: bool = False, create: bool = False) -> Iterator
         write: something will be changed.
         create: make the folder's store when there is none.
     """
-    if target.startswith(("http://", "https://")):
-        token = os.environ.get(TOKEN) or None
-        with StreamClient(target, token) as client:
-            try:
-                yield ServerPlace(client)
-            except AccessError as problem:
-                if token is None:
-                    problem.hint = f"put it into the environment variable {TOKEN}"
-                raise
+    if is_server(target):
+        with admitted() as token, StreamClient(target, token) as client:
+            yield ServerPlace(client)
         return
     with opened(Path(target), read_only=not write, create=create) as store:
         yield FolderPlace(store)
