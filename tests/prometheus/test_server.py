@@ -105,7 +105,12 @@ class TestAnswers:
         assert "nested too deeply" in failure(client.post("/api/v1/query", data={"query": long}), 400, "bad_data")
 
     def test_durations_are_reckoned_from_the_step_of_a_range(self, client: httpx.Client) -> None:
-        asked = {"query": 'count_over_time(m{host="a"}[step() * 4])', "start": START + 60, "end": START + 90, "step": 15}
+        asked = {
+            "query": 'count_over_time(m{host="a"}[step() * 4])',
+            "start": START + 60,
+            "end": START + 90,
+            "step": 15,
+        }
         found = data(client.get("/api/v1/query_range", params=asked))["result"][0]
         assert [text for _, text in found["values"]] == ["4", "4", "4"]
 
