@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from kymograph.promql.parse import parse
 from kymograph.server.routes.prometheus.escaping import unescaped
 from kymograph.server.routes.prometheus.numerals import numbers, seconds
 from kymograph.server.routes.prometheus.samples import metrics_of
+from kymograph.server.routes.prometheus.tree import tree_of
 
 
 @pytest.mark.parametrize(
@@ -76,3 +78,10 @@ def test_label_sets_that_look_like_json() -> None:
 )
 def test_unescaped(name: str, plain: str) -> None:
     assert unescaped(name) == plain
+
+
+def test_trees_tell_what_stands_at_the_edges() -> None:
+    for query, edges in (("m", (False, False)), ("m[5m] anchored", (True, False)), ("m smoothed", (False, True))):
+        tree = tree_of(parse(query))
+        assert (tree["anchored"], tree["smoothed"]) == edges
+    assert "anchored" not in tree_of(parse("m[5m:1m]"))

@@ -11,6 +11,7 @@ from typing import Literal
 Kind = Literal["scalar", "vector", "matrix", "string"]
 Operator = Literal["=", "!=", "=~", "!~"]
 Card = Literal["one-to-one", "many-to-one", "one-to-many", "many-to-many"]
+Edge = Literal["anchored", "smoothed"]
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,13 @@ class Selector(Node):
 
     Attributes:
         outside: whether the name stands before the braces; its matcher is the first one then.
+        edge: what the values at the window's edges are taken from, or at a step between two samples.
     """
 
     matchers: tuple[LabelMatcher, ...]
     window: int | None = None
     when: When = When()
+    edge: Edge | None = None
     outside: bool = field(default=False, compare=False)
 
     @property

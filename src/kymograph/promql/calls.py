@@ -12,6 +12,7 @@ from kymograph.errors import QueryError
 from kymograph.promql import ast, buckets, labelling, rates
 from kymograph.promql.check import kind_of
 from kymograph.promql.cores import each
+from kymograph.promql.extended import EXTENDED, EdgeWindows
 from kymograph.promql.frame import Frame, single
 from kymograph.promql.functions import WINDOWED
 from kymograph.promql.instant import CALENDAR, ELEMENTWISE, calendar, rounded
@@ -108,13 +109,15 @@ def _windowed(evaluator: Evaluator, node: ast.Call) -> Frame:
     if name in ("double_exponential_smoothing", "holt_winters"):
         frame = _smoothed(evaluator, node, windows, scalars)
     elif name == "quantile_over_time":
-        frame = _blocks(evaluator, windows, lambda block: quantiles(block, scalars[0]))
+        frame = blocks(evaluator, windows, lambda block: quantiles(block, scalars[0]))
         evaluator.warn_quantile(scalars[0][frame.present.any(axis=0)], node.arguments[0])
     else:
         function: Callable[..., rates.Answer] = _RATES.get(name) or OVER_TIME[name]
         if isinstance(windows, PieceWindows):
             function = PIECEWISE[name]
-        frame = _blocks(evaluator, windows, lambda block: function(block, *scalars))
+        elif isinstance(windows, EdgeWindows):
+            function = EXTENDED[windows.edge][name]
+        frame = blocks(evaluator, windows, lambda block: function(block, *scalars))
     if name == "integral" and scalars:
         _doubt_strategy(evaluator, node, scalars[0][frame.present.any(axis=0)])
     if name in ("rate", "increase"):
@@ -122,8 +125,8 @@ def _windowed(evaluator: Evaluator, node: ast.Call) -> Frame:
     return frame if name in _NAMED or node.keep_names else frame.unnamed()
 
 
-def _blocks(evaluator: Evaluator, windows: Windows, function: Callable[[Windows], rates.Answer]) -> Frame:
-    """A function of Windows, block by block; series without any result are left out."""
+def blocks(evaluator: Evaluator, windows: Windows, function: Callable[..., rates.Answer]) -> Frame:
+    """A function of such windows, block by block; series without any result are left out."""
     labels: list[Labels] = []
     values, present = [], []
 
@@ -164,7 +167,7 @@ def _smoothed(evaluator: Evaluator, node: ast.Call, windows: Windows, scalars: l
         for value in values[used & ((values <= 0) | (values >= 1))][:1].tolist():
             shown = number(value) if np.isinf(value) else f"{value:f}"
             raise QueryError(f"invalid {word} factor. Expected: 0 < {sign} < 1, got: {shown}")
-    return _blocks(evaluator, windows, lambda block: rates.smoothed(block, *scalars))
+    return blocks(evaluator, windows, lambda block: rates.smoothed(block, *scalars))
 
 
 def _quantiles(evaluator: Evaluator, node: ast.Call, windows: Windows) -> Frame:
@@ -174,7 +177,7 @@ def _quantiles(evaluator: Evaluator, node: ast.Call, windows: Windows) -> Frame:
         q = evaluator.scalar(one)
         # a series has one label at all steps, so it is of the first step's
         q = np.full_like(q, q[0])
-        parts[number(float(q[0]))] = _blocks(evaluator, windows, partial(quantiles, q=q))
+        parts[number(float(q[0]))] = blocks(evaluator, windows, partial(quantiles, q=q))
     return labelling.told_apart(parts, evaluator.string(label))
 
 
@@ -184,10 +187,10 @@ def _rollup(evaluator: Evaluator, node: ast.Call, windows: Windows) -> Frame:
         what = evaluator.string(node.arguments[1])
         if what not in names:
             raise QueryError(f"{node.function} gives {', '.join(names)}, not {quoted(what)}")
-        frame = _blocks(evaluator, windows, partial(rollup_part, function=node.function, what=what))
+        frame = blocks(evaluator, windows, partial(rollup_part, function=node.function, what=what))
         return frame if node.keep_names else frame.unnamed()
     parts = {
-        what: _blocks(evaluator, windows, partial(rollup_part, function=node.function, what=what)) for what in names
+        what: blocks(evaluator, windows, partial(rollup_part, function=node.function, what=what)) for what in names
     }
     return labelling.told_apart(parts, "rollup")
 

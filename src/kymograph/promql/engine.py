@@ -140,8 +140,7 @@ class _Query:
         try:
             with np.errstate(all="ignore"), self._meter.watching():
                 if self._kind == "matrix":
-                    windows = evaluator.windows(ast.bare(self._node))
-                    return windows.series
+                    return evaluator.windows(ast.bare(self._node)).shown
                 return evaluator.evaluate(self._node)
         except RecursionError:
             raise LimitExceeded("the query is nested too deeply", hint="shorten it") from None

@@ -11,6 +11,7 @@ from kymograph.errors import QueryError
 from kymograph.promql import aggregate, ast, binary
 from kymograph.promql.ast import Node, When
 from kymograph.promql.beside import Cuts
+from kymograph.promql.extended import EXTENDED, EdgeWindows, between
 from kymograph.promql.fixed import is_fixed
 from kymograph.promql.frame import Frame, Grid, Notes, empty
 from kymograph.promql.functions import COMPARISONS, SETS
@@ -76,7 +77,7 @@ class Evaluator:
         if isinstance(node, ast.String):
             return node.value
         if isinstance(node, ast.Selector):
-            return self.instants(node)[0]
+            return self._between(node) if node.edge == "smoothed" else self.instants(node)[0]
         if isinstance(node, ast.Unary):
             value = self.evaluate(node.expression)
             if node.operator == "+":
@@ -172,17 +173,45 @@ class Evaluator:
         used = present.any(axis=1)
         return (frame, times / 1e6) if used.all() else (frame.rows(np.flatnonzero(used)), times[used] / 1e6)
 
+    def _between(self, node: ast.Selector) -> Frame:
+        """Each series on the straight line between its samples around the step, no further away than the look-back."""
+        from kymograph.promql.calls import blocks
+
+        around = self._around(node, self._moved(node.when), 0)
+        self.meter.room(len(around.labels) * self.grid.count)
+        return blocks(self, around, between)
+
+    def _around(self, node: ast.Selector, grid: Grid, width: int) -> EdgeWindows:
+        """Windows, and the samples before them; of `smoothed` those after them too."""
+        assert node.edge is not None
+        after = self.lookback if node.edge == "smoothed" else 0
+        found = self._read(node, grid.start - width - self.lookback, grid.end + after, None)
+        if isinstance(found, Pieces):
+            if not found.whole.all():
+                self._warn_of_summaries(node)
+            found = found.live().samples(means=False)
+        series = found.without(found.stale)
+        return EdgeWindows(series, grid, width, self.grid.times, carry=self.lookback, edge=node.edge)
+
     def windows(self, node: Node, function: str = "") -> Windows:
         """The range vector of a selector or subquery; where there is neither, of the implicit window.
 
         Args:
             function: what it is for. Of those in `PIECEWISE` the windows may be `PieceWindows`.
+
+        Raises:
+            QueryError: a function that an `anchored` or `smoothed` selector is not for.
         """
         node = ast.bare(node)
         if isinstance(node, ast.Selector):
             width = self.implicit if node.window is None else node.window
             grid = self._moved(node.when)
-            return self._windows_of(node, grid, width, function)
+            if node.edge is None:
+                return self._windows_of(node, grid, width, function)
+            if function and function not in EXTENDED[node.edge]:
+                allowed = ", ".join(sorted(EXTENDED[node.edge]))
+                raise QueryError(f"{node.edge} modifier can only be used with: {allowed} - not with {function}")
+            return self._around(node, grid, width)
         if not isinstance(node, ast.Subquery):
             node = ast.Subquery(node.position, node, self.implicit, self.grid.step or None)
         grid = self._moved(node.when)

@@ -22,7 +22,7 @@ _DEPTH = 120
 _CHAIN = 1000
 # words that cannot be the name of a metric, and those that cannot be the name of a function
 _NO_NAMES = frozenset(("atan2", "bool", "on", "ignoring", "group_left", "group_right"))
-_NO_FUNCTIONS = frozenset(("and", "or", "unless", "by", "without", "offset"))
+_NO_FUNCTIONS = frozenset(("and", "or", "unless", "by", "without", "offset", "anchored", "smoothed"))
 
 
 @dataclass(frozen=True)
@@ -251,6 +251,8 @@ class _Parser(Modifiers):
             elif self._is("@"):
                 token = self._next()
                 node = self._placed(node, token, "@", at=self._instant())
+            elif self._word() in ("anchored", "smoothed"):
+                node = self._edged(node, cast(ast.Edge, self._next().text.lower()))
             else:
                 return node
 
@@ -282,6 +284,18 @@ class _Parser(Modifiers):
         if (what == "offset" and node.when.offset) or (what == "@" and node.when.at is not None):
             self.fail(f"{what} may not be set multiple times", token)
         return replace(node, when=replace(node.when, **change))  # type: ignore[arg-type]
+
+    def _edged(self, node: Node, edge: ast.Edge) -> Node:
+        problem = ""
+        if isinstance(node, ast.Subquery):
+            problem = f"{edge} modifier is not supported for subqueries"
+        elif not isinstance(node, ast.Selector):
+            problem = f"{edge} modifier not implemented"
+        elif node.edge not in (None, edge):
+            problem = "anchored and smoothed modifiers cannot be used together"
+        if problem:
+            raise ParseError(problem, self.text, node.position)
+        return replace(node, edge=edge)  # type: ignore[call-arg]
 
     def _window(self, node: Node) -> Node:
         bracket = self._next()

@@ -184,9 +184,7 @@ class PieceWindows(Windows):
         """Sum of something from piece to piece (of each to the one before it) over the windows."""
         low = np.minimum(np.where(self.left >= 0, self.left, self.lo) + 1, len(self.rows))
         high = np.where(self.right >= 0, self.right + 1, self.hi)
-        inner = FixedWindows(self.series, self.grid, self.width, self.steps)
-        inner.__dict__["lo"], inner.__dict__["hi"] = low, np.maximum(high, low)
-        return inner.sums(values)[0]
+        return self.spanning(low, np.maximum(high, low)).sums(values)[0]
 
     def extreme(self, operation: np.ufunc, name: str) -> Floats:
         values = self.rows[name]
@@ -245,7 +243,3 @@ class PieceWindows(Windows):
             part = Pieces.of(block.labels, Summaries(rows.series - first, rows.bucket, rows.columns), self.pieces.tiers)
             yield PieceWindows.over(part, self.grid, self.width, self.steps, self.carry)
             first = last
-
-
-class FixedWindows(Windows):
-    """Windows whose `lo` and `hi` are given."""

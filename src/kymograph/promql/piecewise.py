@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kymograph.model.summary import area, lost_inside, means
-from kymograph.promql.piece_windows import FixedWindows, PieceWindows
+from kymograph.promql.piece_windows import PieceWindows
 from kymograph.promql.rates import Answer, reach
 from kymograph.promql.source import Floats
 
@@ -70,9 +70,7 @@ def _variance(windows: PieceWindows) -> Floats:
     """Population variance: spread inside the pieces and spread of their means, by Chan, Golub and LeVeque's formula."""
     rows, mean = windows.rows, means(windows.rows)
     left, right = windows.left >= 0, windows.right >= 0
-    frame = FixedWindows(windows.series, windows.grid, windows.width, windows.steps)
-    frame.__dict__["lo"] = np.where(left, windows.left, windows.lo)
-    frame.__dict__["hi"] = np.where(right, windows.right + 1, windows.hi)
+    frame = windows.spanning(np.where(left, windows.left, windows.lo), np.where(right, windows.right + 1, windows.hi))
     parts = _shared(windows)
     found = np.zeros(windows.lo.size)
     for part, places, inside in frame.padded():

@@ -103,18 +103,22 @@ def _selector(node: ast.Selector) -> str:
     texts = sorted(f"{_labels((m.name,))}{m.operator}{quote(m.value)}" for m in matchers)
     braces = "{" + ",".join(texts) + "}" if texts else ""
     window = "" if node.window is None else f"[{duration(node.window)}]"
-    return (name or ("" if braces else "{}")) + braces + window + _when(node.when)
+    at, offset = _when(node.when)
+    edge = f" {node.edge}" if node.edge else ""
+    # behind the time of an instant vector, and before that of a range vector
+    placed = at + edge if node.window is None else edge + at
+    return (name or ("" if braces else "{}")) + braces + window + placed + offset
 
 
 def _subquery(node: ast.Subquery) -> str:
     step = "" if node.step is None else duration(node.step)
-    return f"[{duration(node.window)}:{step}]{_when(node.when)}"
+    return f"[{duration(node.window)}:{step}]{''.join(_when(node.when))}"
 
 
-def _when(when: ast.When) -> str:
+def _when(when: ast.When) -> tuple[str, str]:
     at = "" if when.at is None else f" @ {when.at}()" if isinstance(when.at, str) else f" @ {when.at / 1e6:.3f}"
     sign = "-" if when.offset < 0 else ""
-    return at + (f" offset {sign}{duration(abs(when.offset))}" if when.offset else "")
+    return at, f" offset {sign}{duration(abs(when.offset))}" if when.offset else ""
 
 
 def _keeps(node: ast.Call | ast.Binary) -> str:

@@ -23,7 +23,7 @@ def fell(values: Floats) -> Bools:
     return flags
 
 
-def _lost(windows: Windows) -> Floats:
+def lost(windows: Windows) -> Floats:
     """Per sample: what a counter had reached before it was reset there, otherwise 0."""
     flags = fell(windows.values)
     starts = windows.series.offsets[:-1]
@@ -36,9 +36,9 @@ def _gain(windows: Windows, counter: bool) -> Floats:
     gain = windows.last - windows.first
     if not counter:
         return gain
-    lost = _lost(windows)
-    if lost.any():
-        gain += windows.steps_of(lost).sums(lost)[0]
+    gone = lost(windows)
+    if gone.any():
+        gain += windows.steps_of(gone).sums(gone)[0]
     return gain
 
 
@@ -113,7 +113,7 @@ def idelta(windows: Windows) -> Answer:
 def increase_pure(windows: Windows) -> Answer:
     """MetricsQL: the counter's gain since the sample before the window, or since 0 where there is none."""
     some, stands = windows.count >= 1, windows.before >= 0
-    begun = windows.first - windows.at(windows.values, windows.before) + windows.at(_lost(windows), windows.lo)
+    begun = windows.first - windows.at(windows.values, windows.before) + windows.at(lost(windows), windows.lo)
     gain = _gain(windows, True) + np.where(stands, begun, windows.first)
     return np.where(some, gain, 0.0), some | stands
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -145,7 +145,18 @@ class Windows:
             part = SeriesSet(
                 self.labels[first:last], self.times[low:high], self.values[low:high], offsets[first : last + 1] - low
             )
-            yield Windows(part, self.grid, self.width, self.steps, self.skip, self.carry)
+            yield replace(self, series=part)
+
+    def spanning(self, lo: Ints, hi: Ints) -> Windows:
+        """Windows over the same samples from `lo` up to `hi`, both [S, T]."""
+        found = Windows(self.series, self.grid, self.width, self.steps)
+        found.__dict__.update(lo=lo, hi=hi)
+        return found
+
+    @property
+    def shown(self) -> SeriesSet:
+        """The samples of the only window, as a range vector shows them."""
+        return self.series
 
     def at(self, values: Any, places: Ints) -> Any:
         """`values` at sample indices; anything where there is no sample."""

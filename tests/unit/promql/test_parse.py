@@ -47,6 +47,15 @@ def test_selector_with_everything() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["m[5m] ANCHORED offset 1m @ 5", "m[5m] offset 1m @ 5 anchored", "m anchored[5m] @ 5 offset 1m"]
+)
+def test_edges_stand_among_the_other_modifiers(text: str) -> None:
+    assert parse(text) == ast.Selector(
+        0, (ast.LabelMatcher("__name__", "=", "m"),), 300_000_000, ast.When(60_000_000, 5_000_000), edge="anchored"
+    )
+
+
 def test_grouping_before_and_after_the_arguments() -> None:
     before, after = parse("sum by (a, b) (m)"), parse("SUM(m) BY (a, b)")
     assert isinstance(before, ast.Aggregate)
@@ -149,6 +158,11 @@ def test_arguments_of_templates_are_expressions() -> None:
         (r'"\q"', "1:1: parse error: unknown escape sequence U+0071 'q'"),
         ("m ~ 1", "1:3: parse error: unexpected character: '~'"),
         ("m @ 1e30", "1:5: parse error: timestamp out of bounds for @ modifier"),
+        ("m[5m] anchored smoothed", "1:1: parse error: anchored and smoothed modifiers cannot be used together"),
+        ("1 + m[5m:1m] anchored", "1:5: parse error: anchored modifier is not supported for subqueries"),
+        ("sum(m) smoothed", "1:1: parse error: smoothed modifier not implemented"),
+        ("(m[5m]) anchored", "1:1: parse error: anchored modifier not implemented"),
+        ("smoothed(m)", '1:9: parse error: unexpected "("'),
     ],
 )
 def test_refusals(text: str, message: str) -> None:

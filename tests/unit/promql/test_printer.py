@@ -22,3 +22,16 @@ from kymograph.promql.printer import text_of
 def test_durations(text: str, printed: str) -> None:
     assert text_of(parse(text)) == printed
     assert text_of(parse(printed)) == printed
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("m smoothed offset 1m @ 5", "m @ 5.000 smoothed offset 1m"),
+        ("m[5m] offset 1m @ end() anchored", "m[5m] anchored @ end() offset 1m"),
+        ('rate({a="b"}[5m] Smoothed)', 'rate({a="b"}[5m] smoothed)'),
+    ],
+)
+def test_edges(text: str, printed: str) -> None:
+    assert text_of(parse(text)) == printed
+    assert parse(printed) == parse(text)

@@ -54,7 +54,8 @@ def _selector(node: ast.Selector) -> dict[str, Any]:
     }
     if node.window is not None:
         about["range"] = node.window // 1000
-    return about | _when(node.when)
+    edges = {"anchored": node.edge == "anchored", "smoothed": node.edge == "smoothed"}
+    return about | _when(node.when) | edges
 
 
 def _when(when: ast.When) -> dict[str, Any]:
