@@ -42,8 +42,8 @@ ELEMENTWISE: dict[str, Callable[[Floats], Floats]] = {
     "tan": np.tan,
     "tanh": np.tanh,
     # in Prometheus' order, for the same last digit
-    "deg": lambda x: x * 180 / np.pi,
-    "rad": lambda x: x * np.pi / 180,
+    "deg": lambda x: x * (180 / np.pi),
+    "rad": lambda x: x * (np.pi / 180),
 }
 
 
