@@ -20,6 +20,7 @@ from kymograph.model.time import HOUR, MINUTE
 from kymograph.promql.piecewise import PIECEWISE
 from kymograph.store.jobs import now_micros
 from kymograph.store.store import Store
+from tests.folders import copied
 
 # on the edges of buckets, just beside them, and anywhere
 SECONDS = st.integers(0, 120).map(lambda minute: minute * MINUTE)
@@ -111,7 +112,7 @@ class Machine(RuleBasedStateMachine):
             pass
         self.boundary = max(self.boundary, edge)
         copy = self.root / str(self.generation + 1)
-        shutil.copytree(self.root / str(self.generation), copy)
+        copied(self.root / str(self.generation), copy)
         self.store.close()
         self.generation += 1
         self.store = self.opened()

@@ -31,6 +31,7 @@ from kymograph.model.matcher import Matcher
 from kymograph.model.schema import Duplicates, TableSchema, table_schema
 from kymograph.model.time import MINUTE
 from kymograph.options import Retention, StoreOptions
+from tests.folders import copied
 from tests.rows import batch_of, ordered, rows_of, scanned
 
 AGE = 3 * MINUTE
@@ -174,7 +175,7 @@ class Machine(RuleBasedStateMachine):
     def crash(self) -> None:
         self.generations += 1
         copy = self.root / str(self.generations)
-        shutil.copytree(self.folder, copy)
+        copied(self.folder, copy)
         self.local.close()
         shutil.rmtree(self.folder)
         self.folder = copy

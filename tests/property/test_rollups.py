@@ -22,6 +22,7 @@ from kymograph.model.time import HOUR, MINUTE
 from kymograph.promql import beside
 from kymograph.store.jobs import now_micros
 from kymograph.store.store import Store
+from tests.folders import copied
 
 SECONDS = st.integers(0, 90 * 60 // 5).map(lambda number: number * 5_000_000)
 VALUES = st.integers(-50, 50).map(float)
@@ -118,7 +119,7 @@ class Machine(RuleBasedStateMachine):
     def crash(self) -> None:
         """The folder as it lies on the disk, opened elsewhere."""
         copy = self.root / str(self.generation + 1)
-        shutil.copytree(self.root / str(self.generation), copy)
+        copied(self.root / str(self.generation), copy)
         self.store.close()
         self.generation += 1
         self.store = self.opened()

@@ -24,6 +24,7 @@ from kymograph.local.streams import block, changing, chunk, folding
 from kymograph.local.streams.engine import LocalStreams
 from kymograph.model.stream import Layout, StreamRetention, StreamSchema
 from kymograph.options import StoreOptions
+from tests.folders import copied
 
 OPTIONS = StoreOptions(sync="off")
 PATHS = ("/a/raw", "/a/b/raw")
@@ -113,7 +114,7 @@ class Machine(RuleBasedStateMachine):
     def crash(self) -> None:
         self.generations += 1
         copy = self.root / str(self.generations)
-        shutil.copytree(self.folder, copy)
+        copied(self.folder, copy)
         self.local.close()
         shutil.rmtree(self.folder)
         self.folder = copy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from kymograph.model.time import HOUR, SECOND
 from kymograph.store import dashboards, tokens
 from kymograph.store.jobs import now_micros
 from kymograph.store.store import Store
+from tests.folders import copied
 from tests.server.running import eventually
 
 BASE = now_micros() // HOUR * HOUR - 10 * HOUR
@@ -132,9 +132,9 @@ def test_it_is_there_when_a_change_returns(tmp_path: Path) -> None:
         token = tokens.create(store.engine, "read")
         dashboards.save(store.engine, {"slug": "a"})
         store.downsample_policy("1h -> 1m")
-        shutil.copytree(path, tmp_path / "killed")
+        copied(path, tmp_path / "killed")
         tokens.revoke(store.engine, tokens.list(store.engine)[0]["id"])
-        shutil.copytree(path, tmp_path / "revoked")
+        copied(path, tmp_path / "revoked")
     for copy in ("killed", "revoked"):
         gone(tmp_path / copy)
     with opened(tmp_path / "killed") as store:
@@ -212,7 +212,7 @@ def test_a_damaged_line_costs_itself(tmp_path: Path) -> None:
     (path / FILE).write_bytes(raw.replace(b'"slug": "two"', b'"slug": "twx"'))
     with opened(path, read_only=True) as store:
         assert [damage.place for damage in store.check().damages] == [FILE]
-    shutil.copytree(path, tmp_path / "lost")
+    copied(path, tmp_path / "lost")
     gone(tmp_path / "lost")
     with opened(tmp_path / "lost") as store:
         assert [one["slug"] for one in dashboards.list(store.engine)] == ["one", "three"]

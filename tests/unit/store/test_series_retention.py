@@ -19,6 +19,7 @@ from kymograph.store.jobs import now_micros
 from kymograph.store.retention import verbs
 from kymograph.store.rollups import rollups as rollup_module
 from kymograph.store.store import Store
+from tests.folders import copied
 
 JUNIORS = '{team="juniors"}'
 
@@ -415,7 +416,7 @@ def test_what_a_crash_leaves_goes_next(
             patch.setattr(LocalEngine, "put_documents", kept)
             with pytest.raises(StorageError, match="the disk is gone"):
                 store.prune()
-        shutil.copytree(folder, tmp_path / "crashed", ignore=shutil.ignore_patterns("LOCK"))
+        copied(folder, tmp_path / "crashed", ignore=shutil.ignore_patterns("LOCK"))
     for left in (folder, tmp_path / "crashed"):
         with kymograph.connect(left, sync="off") as store:
             store.run_rollups()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from kymograph.promql.piecewise import PIECEWISE
 from kymograph.promql.source import STALE
 from kymograph.store.jobs import now_micros
 from kymograph.store.store import Store
+from tests.folders import copied
 from tests.unit.store.rollups.failing import failing
 
 BASE = now_micros() // HOUR * HOUR - 10 * DAY
@@ -230,7 +230,7 @@ def test_what_is_cut_short_is_finished(tmp_path: Path, plain: Store, after: int)
         except StorageError:
             finished = False
         assert finished == (left[0] >= 0)
-        shutil.copytree(tmp_path / "s", tmp_path / "copy")
+        copied(tmp_path / "s", tmp_path / "copy")
     with kymograph.connect(tmp_path / "copy", read_only=True) as reader:
         check(reader, plain)
     with kymograph.connect(tmp_path / "copy", sync="off") as store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import kymograph
 from kymograph.model.time import DAY, HOUR, MINUTE, SECOND
 from kymograph.store.jobs import now_micros
 from kymograph.store.store import Store
+from tests.folders import copied
 
 BASE = now_micros() // HOUR * HOUR - 10 * DAY
 SQL = "SELECT host, time_bucket('1h', time) AS t, count(*) AS n, sum(value) AS s FROM metric.m GROUP BY 1, 2 ORDER BY 1, 2"
@@ -123,7 +123,7 @@ def test_a_hole_is_filled_where_the_spacing_is_too_uneven_to_keep(tmp_path: Path
         same(store, plain)
         store.run_rollups()
         same(store, plain)
-        shutil.copytree(tmp_path / "s", tmp_path / "copy")
+        copied(tmp_path / "s", tmp_path / "copy")
     with kymograph.connect(tmp_path / "copy") as store:
         send((store,), seconds[hole])
         assert store.run_rollups().endswith(f"0 late ones merged, {hole.sum()} sent again")
