@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -17,23 +16,12 @@ from kymograph.local.engine import LocalEngine
 from kymograph.model.batch import conform
 from kymograph.model.schema import table_schema
 from kymograph.options import StoreOptions
+from tests.folders import size_of
 
 CAP = 50_000_000
 BATCH_ROWS = 20_000
 FIELDS = 12
 STEP = 1_000_000
-
-
-def folder_size(folder: Path) -> int:
-    """Bytes of every file there is; files that vanish while we look count as gone."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_size
-            except FileNotFoundError:
-                continue
-    return total
 
 
 class Watch(threading.Thread):
@@ -46,7 +34,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._enough.wait(0.002):
-            self.largest = max(self.largest, folder_size(self.folder))
+            self.largest = max(self.largest, size_of(self.folder))
             self.looks += 1
 
     def stop(self) -> None:
@@ -94,8 +82,8 @@ def test_a_cap_of_50_mb_holds(tmp_path: Path, total: int) -> None:
         times = left["time"].cast(pa.int64()).to_numpy()
         assert times[-1] == newest
         assert set(np.diff(times).tolist()) == {0, STEP}
-        assert folder_size(folder) > CAP // 3, "the cap is there to be used"
-    assert folder_size(folder) <= CAP
+        assert size_of(folder) > CAP // 3, "the cap is there to be used"
+    assert size_of(folder) <= CAP
 
 
 def test_a_batch_too_large_for_the_cap_costs_nothing(tmp_path: Path) -> None:
@@ -117,7 +105,7 @@ def test_a_frame_larger_than_the_cap_is_written_in_steps(tmp_path: Path) -> None
     with kymograph.connect(tmp_path / "store", cap="10MB", sync="off") as store:
         data = pa.table({"time": np.arange(rows), "value": rng.standard_normal(rows)})
         assert store.write("meters", data) == rows
-        assert folder_size(tmp_path / "store") <= 10_000_000
+        assert size_of(tmp_path / "store") <= 10_000_000
         left = store.scan("meters")["time"].cast(pa.int64()).to_numpy()
     assert left[-1] == rows - 1
     assert np.array_equal(left, np.arange(left[0], rows))

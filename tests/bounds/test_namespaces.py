@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 from pathlib import Path
 
@@ -11,19 +9,11 @@ import numpy as np
 
 import kymograph
 from kymograph.store.store import Store
+from tests.folders import size_of
 from tests.server.running import eventually
 
 CAP = 16_000_000
 STEP = 60_000_000
-
-
-def size(folder: Path) -> int:
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # gone since it was listed
-                total += os.stat(os.path.join(place, name)).st_size
-    return total
 
 
 def fill(store: Store, seed: int, batches: int, first: int = 0) -> None:
@@ -46,7 +36,7 @@ def test_one_cap_for_all_takes_the_oldest_of_any(tmp_path: Path) -> None:
 
         def watch() -> None:
             while not done.is_set():
-                seen.append(size(tmp_path))
+                seen.append(size_of(tmp_path))
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -63,7 +53,7 @@ def test_one_cap_for_all_takes_the_oldest_of_any(tmp_path: Path) -> None:
         assert old.info()["rows"] < 20_000, "what is oldest goes first, whoever writes"
         assert new.info()["newest"] == store.info()["newest"] == 69 * STEP + 19_999_000
         # what is sealed meanwhile is in one of the two numbers
-        assert eventually(lambda: abs(store.info()["usage_bytes"] - size(tmp_path)) < CAP // 20)
+        assert eventually(lambda: abs(store.info()["usage_bytes"] - size_of(tmp_path)) < CAP // 20)
         report = store.prune(dry_run=True)
         assert all(victim.reason == "cap" for victim in report.victims)
 
@@ -73,6 +63,6 @@ def test_a_namespace_has_a_cap_of_its_own(tmp_path: Path) -> None:
         small = store.create_namespace("small", cap=CAP // 2)
         fill(store, 3, 40)
         fill(small, 4, 80)
-        assert size(tmp_path / "namespaces" / "small") <= CAP // 2
+        assert size_of(tmp_path / "namespaces" / "small") <= CAP // 2
         assert store.info()["rows"] == 800_000
         assert small.info()["rows"] < 1_600_000

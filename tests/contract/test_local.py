@@ -28,6 +28,7 @@ from tests.contract.labels import LaterLabelBounds, LaterLabels
 from tests.contract.lifecycle import Lifecycle, Threads
 from tests.contract.scans import Scans
 from tests.contract.values import Values, scanned_values
+from tests.folders import size_of
 from tests.rows import batch_of, ordered, rows_of, scanned
 
 
@@ -345,7 +346,7 @@ class TestMaintenance(Local):
             self.put(engine, {("a", "x", step * DAY + t): 1.0 for t in range(1000)})
             if step != 3:
                 engine.seal()
-        on_disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        on_disk = size_of(folder)
         assert on_disk <= engine.usage() <= on_disk * 1.2 + 65_536
 
     def test_seal_is_undisturbed_by_more_writes(self, engine: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 from kymograph.server.limits import Limits
 from kymograph.server.state import ServerState
 from kymograph.store import tokens
+from tests.folders import size_of
 from tests.server.running import Running, running
 
 
@@ -96,7 +97,7 @@ def test_namespaces_are_open_from_the_start(tmp_path: Path) -> None:
     broken.mkdir()
     (broken / "catalog.db").write_bytes(b"nothing of the kind" * 1000)
     with running(tmp_path) as server, server.client() as client:
-        inside = sum(each.stat().st_size for each in (tmp_path / "namespaces" / "solar").rglob("*") if each.is_file())
+        inside = size_of(tmp_path / "namespaces" / "solar")
         assert inside > 100_000
         assert client.get("/api/info").json()["usage_bytes"] > inside
         assert client.get("/ns/solar/api/info").json()["rows"] == 50_000

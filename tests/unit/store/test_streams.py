@@ -11,6 +11,7 @@ import pytest
 import kymograph
 from kymograph.errors import InvalidInput
 from kymograph.streams import Stretch, copy, decimate, mean_filter, median_filter, process, resample
+from tests.folders import size_of
 
 START = 1_772_409_600_000_000
 
@@ -156,7 +157,7 @@ def test_the_cap_counts_streams(tmp_path: Path) -> None:
             rows["timestamp"] = (at * 110_000 + np.arange(110_000)) * 125
             rows["data"] = dice.integers(0, 2**16, rows["data"].shape)
             stream.insert(rows, end=(at + 1) * 110_000 * 125)
-            size = sum(file.stat().st_size for file in (tmp_path / "store").rglob("*") if file.is_file())
+            size = size_of(tmp_path / "store")
             assert size <= 8_000_000
         left = stream.intervals()
         # the oldest went, whole blocks of them, and are not covered any more
