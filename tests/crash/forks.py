@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,19 @@ class Child:
         return self.status
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a child came to its end: what it reported, and whether it was killed before it was done."""
+
+    lines: list[str]
+    killed: bool
+
+    @property
+    def done(self) -> int:
+        """How many of its operations it reported as done."""
+        return sum(line.startswith("done") for line in self.lines)
+
+
 class Forks:
     """The process that forks; single-threaded, so that a fork copies no lock in an odd state."""
 
@@ -70,6 +84,14 @@ class Forks:
         pid = int(self.ask({"run": scenario, "arguments": arguments}, theirs))
         os.close(theirs)
         return Child(self, pid, ours)
+
+    def ended(self, scenario: str, **arguments: Any) -> Ended:
+        """As `run`, to the end, which comes by itself or by a kill and in no other way."""
+        child = self.run(scenario, **arguments)
+        lines = child.rest()
+        status = child.wait()
+        assert status in (0, 137), lines
+        return Ended(lines, status == 137)
 
     def close(self) -> None:
         self._socket.close()

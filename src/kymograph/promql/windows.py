@@ -22,8 +22,8 @@ from kymograph.promql.limits import pulse
 from kymograph.promql.source import Floats, SeriesSet
 
 _BLOCK = 2_000_000  # cells of rectangles worked on at once
-_SAMPLES = 131_072  # samples whose steps are reckoned at once, for the same reason and so that they take no room
 _CACHED = 32_768  # cells of series × steps worked on at once: what a core's cache holds of a few arrays of them
+_SAMPLES = 131_072  # samples whose steps are reckoned at once, for the same reason and so that they take no room
 # functions whose windows begin with the value that stands then, as a sample before it set it
 CARRIED = frozenset(("integrate", "integrate_positive", "integrate_negative", "increase_pure"))
 _DENSE = 24  # samples per stored sample above which windows are reckoned by doubling
